@@ -1,0 +1,34 @@
+"""What goes wrong, named by what the program does next."""
+
+
+class BadFrame(Exception):
+    """A frame that its venue's decoder cannot read: skipped and counted, still on the tape."""
+
+
+class LostSync(Exception):
+    """A wire that can no longer be believed: it is closed, an outage is written, it reconnects."""
+
+
+class PerptapeError(Exception):
+    """Something the user can mend: printed as one sentence with the next step, never a traceback.
+
+    ``exit_code`` is what the command ends with.
+    """
+
+    exit_code = 1
+
+
+class Failed(PerptapeError):
+    """The work could not be done (a damaged tape, an unwritable directory, no space)."""
+
+
+class BadUsage(PerptapeError):
+    """An argument that cannot be meant; the message names it and what is allowed."""
+
+    exit_code = 2
+
+
+class NothingRecorded(PerptapeError):
+    """Every venue was unreachable or refused."""
+
+    exit_code = 5

@@ -1,0 +1,114 @@
+"""The shape of a venue: facts and pure functions, no I/O, no clock, no memory."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from perptape.events import Event
+from perptape.instruments import Instrument
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """One channel of one symbol, as a venue names it."""
+
+    channel: str
+    """Ours: ``quotes``."""
+    stream: str
+    """The venue's name of the channel: ``orderbook.1``."""
+    symbol: str
+    key: str
+    """What :class:`Accepted` and :class:`Rejected` name it by."""
+    marks: tuple[bytes, ...]
+    """Byte strings that every data frame of this topic contains."""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The venue acknowledged these topics, which proves nothing about data."""
+
+    keys: tuple[str, ...]
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The venue refused these topics, in its own words."""
+
+    keys: tuple[str, ...]
+    reason: str
+
+
+class Complaint(msgspec.Struct, frozen=True):
+    """An error that belongs to no topic."""
+
+    reason: str
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """A heartbeat of the other side; ``reply`` goes back at once."""
+
+    reply: bytes | None = None
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """The venue says that it will close: reconnect now."""
+
+    reason: str
+
+
+Control = Accepted | Rejected | Complaint | Alive | Leaving
+
+
+class Heartbeat(msgspec.Struct, frozen=True):
+    """How a wire is kept alive, and when it counts as dead."""
+
+    silence_ns: int
+    """A wire on which no frame at all came for so long is dead."""
+    ping: Callable[[int], bytes] | None = None
+    """The client's ping, given the wall time in ns; ``None`` if the venue pings."""
+    every_ns: int = 0
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """One page of a venue's instrument list."""
+
+    instruments: list[Instrument]
+    next_path: str | None = None
+
+
+class Venue(msgspec.Struct, frozen=True):
+    """Everything that differs between venues."""
+
+    name: str
+    docs: str
+    streams: Mapping[str, tuple[str, ...]]
+    """Our channel -> the venue's streams that can feed it, the default first."""
+    decode: Callable[[bytes], list[Event]]
+    """What a frame says about the market; ``[]`` for control frames and other channels."""
+    instrument_name: Callable[[str], str | None]
+    """The canonical name of a symbol when no instrument list is at hand."""
+    live: bool = True
+    """False: decodes imported recordings only."""
+    url: str = ""
+    rest: str = ""
+    """REST origin, without a path."""
+    headers: Mapping[str, str] = {}
+    """Sent with the websocket handshake and every REST call."""
+    topic: Callable[[str, str, str], Topic] | None = None
+    """(channel, stream, symbol) -> Topic."""
+    subscribe: Callable[[Sequence[Topic], int], list[bytes]] | None = None
+    """(topics, wall time in ns) -> the frames to send, each within the venue's size limits."""
+    subscribe_every_ns: int = 0
+    """Least time between two frames that we send."""
+    topics_per_wire: int = 1
+    is_data: Callable[[bytes], bool] = bool
+    """A cheap byte test: true rules out that the frame is control."""
+    control: Callable[[bytes], Control | None] | None = None
+    heartbeat: Heartbeat | None = None
+    first_data_ns: int = 0
+    """The deadline for a topic's first data after its subscribe."""
+    inflates: bool = False
+    """Every frame is one gzip member."""
+    instruments_path: str = ""
+    read_instruments: Callable[[bytes, int], Listing] | None = None
+    """(REST body, ts_seen in ns) -> one page. The path of the next page comes with it."""
+    time_path: str = ""
+    read_time: Callable[[bytes], int] | None = None
+    """REST body -> the venue's clock in ns."""
