@@ -1,11 +1,26 @@
 """The shape of a venue: facts and pure functions, no I/O, no clock, no memory."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from perptape.events import Event
 from perptape.instruments import Instrument
+
+# What a number on a wire may be; the parser refuses the rest (NaN, 1e400, a price of zero).
+Price = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
+Qty = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+Ms = Annotated[int, Meta(ge=0, le=(2**63 - 1) // 1_000_000)]
+"""Milliseconds since 1970, so that nanoseconds fit into 64 bits."""
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+P = TypeVar("P")
+"""A price in a wire type: ``Price`` when read, ``str`` when written as the venue writes it."""
+Q = TypeVar("Q")
+"""A quantity in a wire type: ``Qty`` when read, ``str`` or ``int`` when written."""
 
 
 class Topic(msgspec.Struct, frozen=True):
