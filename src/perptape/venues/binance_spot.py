@@ -7,7 +7,7 @@ its six keys alone, and only the time of arrival can order it.
 import msgspec
 
 from perptape.events import Event, Quote
-from perptape.instruments import split_symbol
+from perptape.instruments import split_symbol, unbundle
 from perptape.venues.venue import Id, Price, Qty, Venue
 
 ENVELOPE = b'"stream":"'
@@ -66,7 +66,7 @@ def _quote(top: BookTicker) -> Quote:
 
 def instrument_name(symbol: str) -> str | None:
     pair = split_symbol(symbol, QUOTES)
-    return f"{pair[0]}-{pair[1]}-SPOT" if pair else None
+    return f"{unbundle(pair[0])[0]}-{pair[1]}-SPOT" if pair else None
 
 
 BINANCE_SPOT = Venue(

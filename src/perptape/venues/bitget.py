@@ -46,7 +46,15 @@ T = TypeVar("T")
 
 
 class Arg(msgspec.Struct, frozen=True):
-    """What names a topic; v3 frames name it otherwise, and then these are empty."""
+    """What names a topic."""
+
+    instType: str
+    channel: str
+    instId: str
+
+
+class Echo(msgspec.Struct, frozen=True):
+    """A topic as an answer names it; v3 frames name it otherwise, and then these are empty."""
 
     instType: str = ""
     channel: str = ""
@@ -80,14 +88,14 @@ class Head(msgspec.Struct, frozen=True):
     """What every frame can be sorted by."""
 
     action: str = ""
-    arg: Arg = Arg()
+    arg: Echo = Echo()
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """An ack or an error; ``code`` is a number, unlike in REST."""
 
     event: str = ""
-    arg: Arg = Arg()
+    arg: Echo = Echo()
     code: int | str = 0
     msg: str = ""
     op: str = ""

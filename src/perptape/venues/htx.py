@@ -188,7 +188,7 @@ def _bbo(push: BboPush) -> Quote:
     tick = push.tick
     bid_price, bid_qty = tick.bid or (None, None)
     ask_price, ask_qty = tick.ask or (None, None)
-    symbol = push.ch.split(".")[1]
+    _, symbol, _ = push.ch.split(".", 2)
     ts_event, ts_send = tick.ts * MS, push.ts * MS
     return Quote(symbol, ts_event, ts_send, bid_price, bid_qty, ask_price, ask_qty, tick.mrid)
 
@@ -197,7 +197,7 @@ def _step0(push: DepthPush) -> Quote:
     tick = push.tick
     bid_price, bid_qty = _best(bytes(tick.bids)) or (None, None)
     ask_price, ask_qty = _best(bytes(tick.asks)) or (None, None)
-    symbol = push.ch.split(".")[1]
+    _, symbol, _ = push.ch.split(".", 2)
     ts_event, ts_send = tick.ts * MS, push.ts * MS
     return Quote(symbol, ts_event, ts_send, bid_price, bid_qty, ask_price, ask_qty, tick.mrid)
 
