@@ -1,0 +1,165 @@
+"""The shape of a venue's half of the conversation: facts and functions, bytes in, bytes out.
+
+A dialect opens nothing and reads no clock; what a connection has said so far is in its Talk.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from perptape.sims.market import Contract, Top
+
+
+class Topic(NamedTuple):
+    """One stream of one symbol, in one form."""
+
+    stream: str
+    symbol: str
+    form: str = ""
+    """What else tells two forms of a stream apart; the dialect's own word."""
+
+
+class State(NamedTuple):
+    """What there is to say on a topic."""
+
+    contract: Contract
+    topic: Topic
+    previous: Top | None
+    """What this topic said last; ``None``: this is a snapshot, for one who knows nothing."""
+    top: Top
+    nth: int
+    """How many states this topic has told, this one included; not counted up by a repetition."""
+    ts_event_ns: int
+    """On the venue's clock, as is ``ts_send_ns``."""
+    ts_send_ns: int
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """How a stream is told."""
+
+    encode: Callable[[State], bytes]
+    every_ns: int = 0
+    """0: each state is a frame; else at most one frame in so long, skipping states."""
+    repeat_ns: int = 0
+    """After so long without a new state the last one is told again; 0: never."""
+    greets: bool = True
+    """Whether a new listener gets the present state at once."""
+
+
+class Join(NamedTuple):
+    """The client now listens to this topic."""
+
+    topic: Topic
+
+
+class Part(NamedTuple):
+    """The client no longer listens to this topic."""
+
+    topic: Topic
+
+
+class Hangup(NamedTuple):
+    """The venue ends the connection."""
+
+    code: int | None
+    """Of the close frame; ``None``: the TCP connection just ends."""
+    reason: str
+    reset: bool = False
+    """By a TCP reset."""
+
+
+Act = bytes | Join | Part | Hangup
+"""One thing a venue does in answer; bytes are said."""
+
+
+class Talk(msgspec.Struct, eq=False):
+    """One connection, as its venue remembers it."""
+
+    number: int
+    token: str
+    """32 hex digits of its own, for connection ids."""
+    headers: Mapping[str, str]
+    """Of the handshake, names in lower case."""
+    opened_ns: int
+    heard_ns: int
+    """When the client last said anything."""
+    pinged_ns: int
+    """When it last pinged."""
+    beat_ns: int = 0
+    """When the venue next looks at this connection's heartbeat."""
+    unanswered: list[int] = []
+    """What the venue pinged with since the last answer."""
+    recent_ns: list[int] = []
+    """When the client's last messages came, as far as a limit needs it."""
+    topics: dict[Topic, "Span"] = {}
+    outbox: list[tuple[bytes, bytes]] = []
+    """Frames to send: the payload, and its form on the wire."""
+    ended: Hangup | None = None
+
+
+class Span(msgspec.Struct):
+    """When data of one topic was first and last sent, and how often."""
+
+    first_ns: int | None = None
+    last_ns: int | None = None
+    frames: int = 0
+
+
+class Board(msgspec.Struct):
+    """What a venue lists, by symbol, and which of that it refuses just now."""
+
+    contracts: Mapping[str, Contract]
+    refused: set[str] = set()
+
+    def find(self, symbol: str) -> Contract | None:
+        """The contract that may be subscribed under this symbol."""
+        return None if symbol in self.refused else self.contracts.get(symbol)
+
+
+class Request(NamedTuple):
+    """An HTTP GET."""
+
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    now_ns: int
+    """On the venue's clock."""
+    tops: Callable[[str], Top]
+    """The published state of a symbol."""
+    ts_event_ns: Callable[[Top], int]
+    """When it was made, on the venue's clock."""
+
+
+class Answer(NamedTuple):
+    """An HTTP answer: JSON."""
+
+    status: int
+    body: bytes
+
+
+def same(payload: bytes) -> bytes:
+    """The wire form of a venue that does not compress."""
+    return payload
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """Everything that differs between the simulated venues."""
+
+    name: str
+    path: str
+    """Of its websocket."""
+    contracts: Mapping[str, Contract]
+    """By base coin."""
+    streams: Mapping[str, Stream]
+    hear: Callable[[Talk, bytes, Board, int], list[Act]]
+    """(connection, what the client said, listings, venue's time in ns) -> what follows."""
+    beat: Callable[[Talk, int], list[Act]]
+    """Called at ``talk.beat_ns``, which it must move on."""
+    rest: Callable[[Request, Board], Answer]
+    farewell: Callable[[int], bytes] | None = None
+    """What is said before a planned close, given the venue's time."""
+    wrap: Callable[[bytes], bytes] = same
+    """Payload -> its form on the wire."""
+    binary: bool = False
+    """Frames are binary, not text."""

@@ -1,0 +1,308 @@
+"""One simulated exchange without its sockets: it is told what comes in and what time it is."""
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from perptape.events import MS, NS
+from perptape.sims.dialect import (
+    Answer,
+    Board,
+    Dialect,
+    Hangup,
+    Join,
+    Part,
+    Request,
+    Span,
+    State,
+    Stream,
+    Talk,
+    Topic,
+)
+from perptape.sims.market import Feed, Top, feeds
+from perptape.sims.scenario import Damage, Scenario
+
+
+class Cast(msgspec.Struct, eq=False):
+    """A topic that somebody listens to."""
+
+    topic: Topic
+    feed: Feed
+    stream: Stream
+    last: Top
+    talks: list[Talk] = []
+    nth: int = 0
+    told_ns: int = 0
+    """When a frame was last made, in true time; likewise ``new_ns``, of a new state."""
+    new_ns: int = 0
+
+
+class Hurt(msgspec.Struct):
+    """A frame to be damaged, and what became of it."""
+
+    symbol: str | None
+    damage: Damage
+    done: Callable[[str, int, int], None]
+    """Called with the symbol, the crc32 of what is sent, and the time."""
+
+
+class Exchange:
+    """The venue's side of all its connections. Times are true wall time in ns.
+
+    ``on_start`` is called with the time of the first accepted subscription, before its data.
+    """
+
+    def __init__(
+        self, dialect: Dialect, scenario: Scenario, on_start: Callable[[int], None]
+    ) -> None:
+        self.dialect = dialect
+        self.name = dialect.name
+        listed = [dialect.contracts[name.partition("-")[0]] for name in scenario.instruments]
+        self.board = Board({contract.symbol: contract for contract in listed})
+        self.feeds = feeds(scenario, dialect.name, listed)
+        self.talks: list[Talk] = []
+        self.connections = 0
+        self.offset_ns = round(scenario.venues[dialect.name].clock_offset_ms * MS)
+        self.hurt: list[Hurt] = []
+        self._mute: list[str | None] = []
+        """Symbols of which nothing is sent; ``None`` is the whole venue. Likewise ``_shut``:
+        symbols that are refused, and whether new connections are."""
+        self._shut: list[str | None] = []
+        self._on_start = on_start
+        self._start_ns: int | None = None
+        self._casts: dict[Topic, Cast] = {}
+
+    def start(self, now_ns: int) -> None:
+        """Let scenario time run from here."""
+        self._start_ns = now_ns
+
+    def symbol(self, instrument: str) -> str:
+        return self.dialect.contracts[instrument.partition("-")[0]].symbol
+
+    def connect(self, headers: Mapping[str, str], now_ns: int) -> Talk:
+        """A client's websocket is open."""
+        self.connections += 1
+        token = hashlib.blake2b(f"{self.name} {self.connections}".encode(), digest_size=16)
+        there_ns = now_ns + self.offset_ns
+        talk = Talk(self.connections, token.hexdigest(), headers, there_ns, there_ns, there_ns)
+        self._act(talk, self.dialect.beat(talk, there_ns), now_ns)
+        self.talks.append(talk)
+        return talk
+
+    def leave(self, talk: Talk) -> dict[Topic, Span]:
+        """The connection is gone; returns what was sent on it."""
+        spans = dict(talk.topics)
+        if talk in self.talks:
+            self.talks.remove(talk)
+        for topic in spans:
+            self._part(talk, topic)
+        return spans
+
+    def hear(self, talk: Talk, payload: bytes, now_ns: int) -> None:
+        """A client's message; what follows is in ``talk.outbox`` and ``talk.ended``."""
+        there_ns = now_ns + self.offset_ns
+        acts = self.dialect.hear(talk, payload, self.board, there_ns)
+        talk.heard_ns = there_ns
+        self._act(talk, acts, now_ns)
+
+    def touch(self, talk: Talk, now_ns: int) -> None:
+        """A client's protocol-level ping or pong."""
+        talk.heard_ns = now_ns + self.offset_ns
+
+    def rest(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], now_ns: int
+    ) -> Answer:
+        """Answer an HTTP GET."""
+        request = Request(
+            path, query, headers, now_ns + self.offset_ns, self._published, self._made_ns
+        )
+        return self.dialect.rest(request, self.board)
+
+    def turn(self, now_ns: int) -> int:
+        """Say everything that is due; returns when to come again."""
+        wake = [now_ns + NS]
+        for talk in self.talks if not self.silent else ():
+            there_ns = now_ns + self.offset_ns
+            if talk.beat_ns <= there_ns and talk.ended is None:
+                self._act(talk, self.dialect.beat(talk, there_ns), now_ns)
+            wake.append(talk.beat_ns - self.offset_ns)
+        if self._start_ns is not None:
+            wake += self._publish(now_ns, now_ns - self._start_ns)
+        return max(now_ns, min(wake))
+
+    @property
+    def silent(self) -> bool:
+        """Whether the whole venue says nothing at all."""
+        return None in self._mute
+
+    @property
+    def shut(self) -> bool:
+        """Whether new connections are refused."""
+        return None in self._shut
+
+    def mute(self, symbol: str | None) -> None:
+        """From now on say nothing of a symbol; of ``None``, nothing at all."""
+        self._mute.append(symbol)
+
+    def unmute(self, symbol: str | None) -> None:
+        self._mute.remove(symbol)
+
+    def refuse(self, symbol: str | None) -> None:
+        """From now on refuse a symbol; of ``None``, new connections."""
+        self._shut.append(symbol)
+        self.board.refused = {shut for shut in self._shut if shut is not None}
+
+    def admit(self, symbol: str | None) -> None:
+        self._shut.remove(symbol)
+        self.board.refused = {shut for shut in self._shut if shut is not None}
+
+    def hang_up(self, talks: Iterable[Talk], hangup: Hangup, now_ns: int) -> None:
+        """End these connections, with a farewell where the venue has one."""
+        for talk in talks:
+            if hangup.code is not None and self.dialect.farewell is not None:
+                self._act(talk, [self.dialect.farewell(now_ns + self.offset_ns)], now_ns)
+            talk.ended = talk.ended or hangup
+
+    def listeners(self, symbol: str | None) -> list[Talk]:
+        """The connections that listen to a symbol; of ``None`` all."""
+        return [
+            talk
+            for talk in self.talks
+            if symbol is None or any(topic.symbol == symbol for topic in talk.topics)
+        ]
+
+    def _publish(self, now_ns: int, scenario_ns: int) -> list[int]:
+        new = {symbol: feed.due(scenario_ns) for symbol, feed in self.feeds.items()}
+        wake = [now_ns - scenario_ns + feed.next_due_ns for feed in self.feeds.values()]
+        for cast in self._casts.values():
+            if cast.talks:
+                self._tell(cast, new[cast.topic.symbol], now_ns)
+                wake += _again(cast)
+        return wake
+
+    def _tell(self, cast: Cast, new: Sequence[Top], now_ns: int) -> None:
+        stream = cast.stream
+        if not stream.every_ns:
+            for top in new:
+                self._say(cast, top, now_ns)
+        elif cast.feed.current is not cast.last and now_ns - cast.new_ns >= stream.every_ns:
+            self._say(cast, cast.feed.current, now_ns)
+        if stream.repeat_ns and now_ns - cast.told_ns >= stream.repeat_ns:
+            self._cast(cast, self._state(cast, cast.last, None, now_ns), now_ns)
+
+    def _say(self, cast: Cast, top: Top, now_ns: int) -> None:
+        cast.nth += 1
+        state = self._state(cast, top, cast.last, now_ns)
+        cast.last = top
+        cast.new_ns = now_ns
+        self._cast(cast, state, now_ns)
+
+    def _state(self, cast: Cast, top: Top, previous: Top | None, now_ns: int) -> State:
+        return State(
+            cast.feed.contract, cast.topic, previous, top, cast.nth,
+            self._made_ns(top), now_ns + self.offset_ns,
+        )  # fmt: skip
+
+    def _cast(self, cast: Cast, state: State, now_ns: int) -> None:
+        cast.told_ns = now_ns
+        if self.silent or cast.topic.symbol in self._mute:
+            return
+        frame = self._frame(state)
+        for talk in cast.talks:
+            _send(talk, cast.topic, frame, now_ns)
+
+    def _frame(self, state: State) -> tuple[bytes, bytes]:
+        payload = self.dialect.streams[state.topic.stream].encode(state)
+        if not self.hurt:
+            return payload, self.dialect.wrap(payload)
+        for hurt in self.hurt:
+            if hurt.symbol in (None, state.topic.symbol):
+                self.hurt.remove(hurt)
+                frame = damaged(payload, hurt.damage, self.dialect)
+                now_ns = state.ts_send_ns - self.offset_ns
+                hurt.done(state.topic.symbol, zlib.crc32(frame[0]), now_ns)
+                return frame
+        return payload, self.dialect.wrap(payload)
+
+    def _act(self, talk: Talk, acts: Sequence[bytes | Join | Part | Hangup], now_ns: int) -> None:
+        for act in acts:
+            if isinstance(act, Join):
+                self._join(talk, act.topic, now_ns)
+            elif isinstance(act, Part):
+                self._part(talk, act.topic)
+            elif self.silent:
+                continue
+            elif isinstance(act, Hangup):
+                talk.ended = talk.ended or act
+            else:
+                talk.outbox.append((act, self.dialect.wrap(act)))
+
+    def _join(self, talk: Talk, topic: Topic, now_ns: int) -> None:
+        if self._start_ns is None:
+            self._on_start(now_ns)
+        cast = self._casts.get(topic)
+        if cast is None:
+            feed = self.feeds[topic.symbol]
+            cast = Cast(topic, feed, self.dialect.streams[topic.stream], feed.current)
+            self._casts[topic] = cast
+        if not cast.talks:  # nobody listened: what comes next follows the present state
+            cast.last = cast.feed.current
+            cast.told_ns = cast.new_ns = now_ns
+            cast.nth += 1
+        talk.topics.setdefault(topic, Span())
+        if cast.stream.greets and not self.silent and topic.symbol not in self._mute:
+            frame = self._frame(self._state(cast, cast.last, None, now_ns))
+            _send(talk, topic, frame, now_ns)
+        if talk not in cast.talks:
+            cast.talks.append(talk)
+
+    def _part(self, talk: Talk, topic: Topic) -> None:
+        talk.topics.pop(topic, None)
+        cast = self._casts.get(topic)
+        if cast is not None and talk in cast.talks:
+            cast.talks.remove(talk)
+
+    def _published(self, symbol: str) -> Top:
+        return self.feeds[symbol].current
+
+    def _made_ns(self, top: Top) -> int:
+        return (self._start_ns or 0) + top.at_ns + self.offset_ns
+
+
+def _again(cast: Cast) -> list[int]:
+    """When this topic has more to say, whatever its market does."""
+    stream, moments = cast.stream, []
+    if stream.repeat_ns:
+        moments.append(cast.told_ns + stream.repeat_ns)
+    if stream.every_ns and cast.feed.current is not cast.last:
+        moments.append(cast.new_ns + stream.every_ns)
+    return moments
+
+
+def _send(talk: Talk, topic: Topic, frame: tuple[bytes, bytes], now_ns: int) -> None:
+    span = talk.topics[topic]
+    span.first_ns = span.first_ns or now_ns
+    span.last_ns = now_ns
+    span.frames += 1
+    talk.outbox.append(frame)
+
+
+def damaged(payload: bytes, damage: Damage, dialect: Dialect) -> tuple[bytes, bytes]:
+    """A frame (payload, wire form) that its decoder cannot read.
+
+    ``truncate`` keeps the first half of the text. ``flip`` turns bits: of the first byte of text
+    (a brace becomes a letter), or in the middle of a compressed frame, which then does not
+    inflate and has no payload but itself.
+    """
+    if damage == "truncate":
+        half = payload[: len(payload) // 2]
+        return half, dialect.wrap(half)
+    wire = bytearray(dialect.wrap(payload))
+    if not dialect.binary:
+        wire[0] ^= 0x01
+        return bytes(wire), bytes(wire)
+    middle = len(wire) // 2
+    wire[middle : middle + 8] = bytes(b ^ 0xFF for b in wire[middle : middle + 8])
+    return bytes(wire), bytes(wire)

@@ -1,0 +1,288 @@
+"""What the simulated exchanges play: a scenario file (TOML) as frozen structs.
+
+Times are given as ``"12s"``, ``"250ms"`` or ``"2m"`` after the scenario's start.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from perptape import config
+from perptape.errors import BadUsage
+from perptape.fees import fee_of
+
+VENUES = ("bitget", "htx", "gateio", "bybit")
+
+Kind = Literal["disconnect", "reset", "silence", "refuse", "corrupt"]
+Start = Literal["serve", "first-subscribe"]
+Damage = Literal["truncate", "flip"]
+
+
+class Coin(msgspec.Struct, frozen=True):
+    """Where a coin's price starts, and how it moves."""
+
+    price: float
+    volatility_bps: float
+    """Standard deviation of the log price over one second, in bps."""
+
+
+COINS = {
+    "BTC": Coin(64_000.0, 1.0),
+    "ETH": Coin(3_100.0, 1.3),
+    "SOL": Coin(152.0, 1.8),
+    "XRP": Coin(0.61, 1.6),
+    "DOGE": Coin(0.124, 2.0),
+}
+
+
+class Character(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one venue differs from the others."""
+
+    spread_bps: float = 0.4
+    premium_bps: float = 0.0
+    """Its mid over the efficient price."""
+    noise_bps: float = 0.1
+    """Standard deviation of one quote's mid around that."""
+    latency_ms: float = 5.0
+    """Least time from an event to its sending."""
+    jitter_ms: float = 2.0
+    """Mean of what comes on top."""
+    clock_offset_ms: float = 0.0
+    """The venue's clock minus true time."""
+    updates_per_s: float = 30.0
+    """Mean number of new states a second, of each market."""
+    taker_fee: float = 0.0006
+    """As a fraction of the notional; planted edges are above both venues' fees."""
+
+
+CHARACTERS = {
+    "bitget": Character(
+        latency_ms=18, jitter_ms=6, clock_offset_ms=11, taker_fee=fee_of("bitget").taker
+    ),
+    "htx": Character(
+        spread_bps=0.9, premium_bps=0.8, latency_ms=25, jitter_ms=10, clock_offset_ms=-32,
+        updates_per_s=20, taker_fee=fee_of("htx").taker,
+    ),
+    "gateio": Character(
+        spread_bps=0.3, premium_bps=-0.6, latency_ms=8, jitter_ms=3, clock_offset_ms=4,
+        taker_fee=fee_of("gateio").taker,
+    ),
+    "bybit": Character(
+        spread_bps=0.2, premium_bps=0.3, clock_offset_ms=-1, updates_per_s=50,
+        taker_fee=fee_of("bybit").taker,
+    ),
+}  # fmt: skip
+
+
+class Episode(msgspec.Struct, frozen=True):
+    """A planted arbitrage: the bid of ``sell`` stands ``edge_bps`` over the ask of ``buy``."""
+
+    at_ns: int
+    lasts_ns: int
+    instrument: str
+    sell: str
+    buy: str
+    edge_bps: float
+    """After both taker fees."""
+
+    @property
+    def end_ns(self) -> int:
+        return self.at_ns + self.lasts_ns
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that goes wrong at a known time."""
+
+    at_ns: int
+    venue: str
+    kind: Kind
+    lasts_ns: int | None = None
+    """``None``: disconnect, reset and corrupt happen once, silence and refuse never end."""
+    instrument: str | None = None
+    """Only this market; ``None`` is the whole venue (corrupt: whichever frame comes next)."""
+    damage: Damage = "truncate"
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """All that is played, given the seed."""
+
+    seed: int = 1
+    duration_ns: int | None = None
+    """How long it is meant to be played; ``None`` is without end."""
+    start: Start = "serve"
+    """When its clock starts: with the server, or with the first accepted subscription."""
+    instruments: tuple[str, ...] = ("BTC-USDT-PERP", "ETH-USDT-PERP")
+    venues: Mapping[str, Character] = msgspec.field(default_factory=CHARACTERS.copy)
+    episodes: tuple[Episode, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+class _Episode(msgspec.Struct, forbid_unknown_fields=True):
+    at: str
+    sell: str
+    buy: str
+    edge_bps: float
+    instrument: str
+    lasts: str = msgspec.field(name="for")
+
+
+class _Fault(msgspec.Struct, forbid_unknown_fields=True):
+    at: str
+    venue: str
+    kind: Kind
+    symbol: str | None = None
+    lasts: str | None = msgspec.field(name="for", default=None)
+    damage: Damage = "truncate"
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    seed: int = 1
+    duration: str | None = None
+    start: Start = "serve"
+    instruments: tuple[str, ...] = ("BTC-USDT", "ETH-USDT")
+    updates_per_s: float | None = None
+    venues: dict[str, dict[str, float]] = {}
+    episodes: tuple[_Episode, ...] = ()
+    faults: tuple[_Fault, ...] = ()
+
+
+def load(path: Path) -> Scenario:
+    """Read a scenario file; raises BadUsage with one sentence when it cannot be meant."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise BadUsage(f"The scenario {path} cannot be read ({e}); give a TOML file.") from e
+    try:
+        return parse(text)
+    except BadUsage as e:
+        raise BadUsage(f"The scenario {path} is not usable: {e}") from e
+
+
+def demo(seed: int | None = None) -> Scenario:
+    """The built-in scenario of ``perptape demo``: 40 s, four venues, episodes and no faults."""
+    text = resources.files(__package__).joinpath("demo.toml").read_text(encoding="utf-8")
+    scenario = parse(text)
+    return scenario if seed is None else msgspec.structs.replace(scenario, seed=seed)
+
+
+def parse(text: str) -> Scenario:
+    """TOML text to a scenario; raises BadUsage with one sentence."""
+    try:
+        file = msgspec.convert(tomllib.loads(text), _File)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as e:
+        raise BadUsage(f"{e}.") from e
+    return Scenario(
+        seed=file.seed,
+        duration_ns=None if file.duration is None else duration_ns(file.duration, "duration"),
+        start=file.start,
+        instruments=tuple(instrument_name(name) for name in file.instruments),
+        venues=_characters(file),
+        episodes=tuple(
+            Episode(
+                duration_ns(e.at, "at"), duration_ns(e.lasts, "for"), instrument_name(e.instrument),
+                e.sell, e.buy, e.edge_bps,
+            )
+            for e in file.episodes
+        ),
+        faults=tuple(_fault(f) for f in file.faults),
+    )  # fmt: skip
+
+
+def _fault(fault: _Fault) -> Fault:
+    return Fault(
+        at_ns=duration_ns(fault.at, "at"),
+        venue=fault.venue,
+        kind=fault.kind,
+        lasts_ns=None if fault.lasts is None else duration_ns(fault.lasts, "for"),
+        instrument=None if fault.symbol is None else instrument_name(fault.symbol),
+        damage=fault.damage,
+    )
+
+
+def _characters(file: _File) -> dict[str, Character]:
+    every = {} if file.updates_per_s is None else {"updates_per_s": file.updates_per_s}
+    for venue in file.venues:
+        _known("venue", venue, VENUES)
+    try:
+        return {
+            venue: msgspec.convert(
+                msgspec.to_builtins(CHARACTERS[venue]) | every | file.venues.get(venue, {}),
+                Character,
+            )
+            for venue in VENUES
+        }
+    except msgspec.ValidationError as e:
+        raise BadUsage(f"{e} in [venues]; allowed are {_fields(Character)}.") from e
+
+
+def _fields(struct: type[msgspec.Struct]) -> str:
+    return ", ".join(field.encode_name for field in msgspec.structs.fields(struct))
+
+
+def duration_ns(text: str, key: str) -> int:
+    """``"250ms"``, ``"12s"`` or ``"1m30s"`` in ns; ``"0s"`` is the start."""
+    return 0 if text in ("0", "0s") else config.duration_ns(text, key)
+
+
+def instrument_name(text: str) -> str:
+    """``BTC-USDT`` is the perpetual ``BTC-USDT-PERP``."""
+    base, _, rest = text.upper().partition("-")
+    if base not in COINS or rest not in ("USDT", "USDT-PERP"):
+        allowed = ", ".join(f"{coin}-USDT" for coin in COINS)
+        raise BadUsage(f"{text!r} is not simulated; the instruments are {allowed}.")
+    return f"{base}-USDT-PERP"
+
+
+def _known(what: str, name: str, allowed: tuple[str, ...]) -> None:
+    if name not in allowed:
+        raise BadUsage(f"{name!r} is not a simulated {what}; allowed are {', '.join(allowed)}.")
+
+
+def check(scenario: Scenario) -> None:
+    """Raise BadUsage where the parts of a scenario do not fit each other."""
+    for venue, character in scenario.venues.items():
+        _known("venue", venue, VENUES)
+        _check_character(venue, character)
+    for name in scenario.instruments:
+        instrument_name(name)
+    for fault in scenario.faults:
+        _known("venue", fault.venue, VENUES)
+        if fault.instrument is not None:
+            _known("instrument", fault.instrument, scenario.instruments)
+    for n, episode in enumerate(scenario.episodes):
+        _known("venue", episode.sell, VENUES)
+        _known("venue", episode.buy, VENUES)
+        _known("instrument", episode.instrument, scenario.instruments)
+        if episode.sell == episode.buy:
+            raise BadUsage(f"An episode sells and buys on {episode.sell}; name two venues.")
+        for other in scenario.episodes[:n]:
+            _check_apart(episode, other)
+
+
+def _check_character(venue: str, character: Character) -> None:
+    for name in ("spread_bps", "noise_bps", "latency_ms", "jitter_ms", "updates_per_s"):
+        value = getattr(character, name)
+        if not math.isfinite(value) or value < 0:
+            raise BadUsage(f"{name} of {venue} is {value}; it must be a number of 0 or more.")
+    if character.updates_per_s == 0:
+        raise BadUsage(f"updates_per_s of {venue} is 0; give it more, or a silence as a fault.")
+
+
+def _check_apart(one: Episode, other: Episode) -> None:
+    if (
+        one.instrument == other.instrument
+        and {one.sell, one.buy} & {other.sell, other.buy}
+        and one.at_ns < other.end_ns
+        and other.at_ns < one.end_ns
+    ):
+        raise BadUsage(
+            f"Two episodes of {one.instrument} overlap on one venue; move one of them in time."
+        )
