@@ -9,6 +9,22 @@ class LostSync(Exception):
     """A wire that can no longer be believed: it is closed, an outage is written, it reconnects."""
 
 
+class Silent(LostSync):
+    """A wire on which nothing came: nothing at all, or no data after its subscribes."""
+
+
+class Refused(LostSync):
+    """Every topic of a wire was refused: nothing can come, so it is tried again slowly."""
+
+
+class Unreachable(Exception):
+    """A connection or REST call that failed: tried again, ``wait_ns`` later at the earliest."""
+
+    def __init__(self, reason: str, wait_ns: int = 0) -> None:
+        super().__init__(reason)
+        self.wait_ns = wait_ns
+
+
 class PerptapeError(Exception):
     """Something the user can mend: printed as one sentence with the next step, never a traceback.
 

@@ -1,0 +1,146 @@
+"""A venue's REST side: every answer becomes a frame before it is read."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+import stamina
+
+from perptape.backoff import LONGEST_NS, asked_wait_ns
+from perptape.clock import Clock
+from perptape.dial import CONNECT_S
+from perptape.errors import Unreachable
+from perptape.events import NS, Kind, Note, RestAnswer
+from perptape.instruments import Instrument
+from perptape.route import Route
+from perptape.venues.venue import Listing, Venue
+from perptape.wire import Sink
+
+REST_S = 15.0
+"""One call, from the name to the last byte."""
+BODY_BYTES = 5 << 20
+"""Escaped into a frame of the tape it may be twice as long."""
+PAGES = 64
+"""The most pages of one instrument list."""
+HTTP_OK = 200
+
+logging.getLogger("stamina").addHandler(logging.NullHandler())
+
+
+def open_client(route: Route) -> httpx2.AsyncClient:
+    """Make the one HTTP client of a recording: no redirects, nothing from the environment."""
+    return httpx2.AsyncClient(
+        verify=route.tls,
+        proxy=route.proxy if route.proxy and urlsplit(route.proxy).scheme[:4] == "http" else None,
+        timeout=httpx2.Timeout(REST_S, connect=CONNECT_S),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+class Rest:
+    """The calls of one venue, under a wire number of their own."""
+
+    def __init__(self, client: httpx2.AsyncClient, venue: Venue, tape: Sink, clock: Clock) -> None:
+        self._client, self._venue, self._tape, self._clock = client, venue, tape, clock
+        self.number = tape.new_wire(venue.name)
+
+    async def instruments(self, failed: Callable[[str], None]) -> list[Instrument]:
+        """Ask for the whole list until it comes; ``failed`` is told why it did not."""
+        async for attempt in stamina.retry_context(
+            on=_wait_asked,
+            attempts=None,
+            timeout=None,
+            wait_initial=0.5,
+            wait_jitter=0.5,
+            wait_max=LONGEST_NS / NS,
+        ):
+            with attempt:
+                try:
+                    return await self._list()
+                except Unreachable as error:
+                    self.note(Note(note="unreachable", reason=str(error)))
+                    failed(str(error))
+                    raise
+        raise AssertionError
+
+    async def time(self) -> None:
+        """Ask for the venue's clock, for the tape alone."""
+        if self._venue.time_path:
+            try:
+                await self._get("time", self._venue.time_path)
+            except Unreachable as error:
+                self.note(Note(note="unreachable", reason=str(error)))
+
+    def note(self, note: Note) -> None:
+        """Write a remark about the venue that belongs to no socket."""
+        self._write(Kind.NOTE, msgspec.json.encode(note))
+
+    async def _list(self) -> list[Instrument]:
+        found = [each async for page in self._pages() for each in page.instruments]
+        if not found:
+            raise Unreachable("its instrument list is empty")
+        return found
+
+    async def _pages(self) -> AsyncIterator[Listing]:
+        path: str | None = self._venue.instruments_path
+        for _ in range(PAGES):
+            if path is None:
+                return
+            body = await self._get("instruments", path)
+            page = self._read(body)
+            path = page.next_path
+            yield page
+
+    def _read(self, body: bytes) -> Listing:
+        read = self._venue.read_instruments
+        if read is None:
+            raise Unreachable(f"{self._venue.name} has no instrument list")
+        try:
+            return read(body, self._clock.now()[0])
+        except Exception as error:  # a lying venue must not end the others
+            raise Unreachable(f"its instrument list cannot be read: {error}") from error
+
+    async def _get(self, what: str, path: str) -> bytes:
+        """Give the body of one answer. Raises Unreachable."""
+        url = self._venue.rest + path
+        sent = self._clock.now()[0]
+        try:
+            async with asyncio.timeout(REST_S):
+                status, headers, body = await self._fetch(url)
+        except TimeoutError as error:
+            raise Unreachable(f"{url}: no answer within {REST_S:g} s") from error
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+            raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
+        answer = RestAnswer(
+            what=what, url=url, status=status, t_sent=sent, body=body.decode(errors="replace")
+        )
+        self._write(Kind.REST, msgspec.json.encode(answer))
+        if status != HTTP_OK:
+            wait_ns = asked_wait_ns(status, headers, self._clock.now()[0])
+            raise Unreachable(f"{url}: HTTP {status}", wait_ns)
+        return body
+
+    async def _fetch(self, url: str) -> tuple[int, httpx2.Headers, bytes]:
+        headers = {**self._venue.headers, "Accept-Encoding": "identity"}
+        async with self._client.stream("GET", url, headers=headers) as answer:
+            if answer.headers.get("Content-Encoding", "identity") != "identity":
+                raise ValueError("it is compressed, which we did not ask for")
+            body = bytearray()
+            async for piece in answer.aiter_raw():
+                body += piece
+                if len(body) > BODY_BYTES:
+                    raise ValueError(f"it is longer than {BODY_BYTES} bytes")
+            return answer.status_code, answer.headers, bytes(body)
+
+    def _write(self, kind: Kind, payload: bytes) -> None:
+        ts, mono = self._clock.now()
+        self._tape.append(self.number, kind, [payload], ts, mono)
+
+
+def _wait_asked(error: Exception) -> bool | float:
+    """Retry what failed outside; when the venue named a time, not before."""
+    return isinstance(error, Unreachable) and (error.wait_ns / NS or True)

@@ -1,0 +1,242 @@
+"""The life of one connection, without the connection: bytes and time in, bytes and verdicts out.
+
+Times are monotonic nanoseconds, but for the wall time that a venue writes into its frames.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from enum import StrEnum
+from itertools import filterfalse
+
+import msgspec
+
+from perptape.errors import BadUsage, LostSync, Refused, Silent
+from perptape.events import NS, Note
+from perptape.venues.venue import Accepted, Alive, Complaint, Leaving, Rejected, Topic, Venue
+
+REPLIES_AHEAD = 16
+"""Of heartbeats that came faster than we were asked to answer, so many are answered."""
+REASON_CHARS = 500
+"""So much of a venue's own words is kept."""
+CONTROL_ERRORS = (
+    *(msgspec.MsgspecError, ValueError, LookupError, RecursionError, OverflowError),
+    *(TypeError, AttributeError),  # a reader that is wrong must not stop a recording
+)
+"""What reading a hostile control frame may raise: it is on the tape, and tells us nothing."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A topic, and the market that it tells of."""
+
+    market: str
+    """``bybit:BTC-USDT-PERP``."""
+    topic: Topic
+
+
+class State(StrEnum):
+    """How far a topic has come."""
+
+    ASKED = "asked"
+    ACCEPTED = "accepted"
+    HEARD = "heard"
+    LATE = "late"
+    REFUSED = "refused"
+
+
+class Line(msgspec.Struct):
+    """A topic's life on one wire."""
+
+    wanted: Wanted
+    state: State = State.ASKED
+    reason: str | None = None
+    """Why it was refused, in the venue's words."""
+
+    def heard_in(self, payload: bytes) -> bool:
+        return all(mark in payload for mark in self.wanted.topic.marks)
+
+    def note(self, word: str, *, reason: str | None = None, deadline_ns: int | None = None) -> Note:
+        market, topic = self.wanted.market, self.wanted.topic
+        return Note(
+            note=word,
+            market=market,
+            channel=topic.channel,
+            symbol=topic.symbol,
+            reason=reason,
+            deadline_ns=deadline_ns,
+        )
+
+
+class Session:
+    """Fed once per socket read; says what to send, what to note, and when it is lost.
+
+    Raises LostSync from any call when the venue is leaving; Silent when nothing came, or no data
+    after its acknowledgements; Refused when it refused every topic.
+    """
+
+    def __init__(self, venue: Venue, wanted: Sequence[Wanted], now: int) -> None:
+        if venue.subscribe is None or venue.control is None or venue.heartbeat is None:
+            raise BadUsage(f"{venue.name} can only be imported; record another venue.")
+        self._venue, self._heartbeat = venue, venue.heartbeat
+        self._is_data, self._read_control = venue.is_data, venue.control
+        self._make_frames = venue.subscribe
+        self.lines = [Line(each) for each in wanted]
+        self.urgent = True
+        """Something is to be sent or noted now: call :meth:`to_send` and :meth:`notes`."""
+        self._by_key = {line.wanted.topic.key: line for line in self.lines}
+        self._awaited = list(self.lines)  # those whose data has not come, refused or not
+        self._unasked: deque[bytes] | None = None  # subscribe frames not sent yet
+        self._replies: deque[bytes] = deque(maxlen=REPLIES_AHEAD)
+        self._notes: list[Note] = []
+        self._heard_at = self._send_at = now
+        self._ping_at = now + self._heartbeat.every_ns
+        self._deadline: int | None = None
+
+    # What came
+
+    def receive(self, payloads: Sequence[bytes], now: int) -> None:
+        """Take in the messages of one socket read."""
+        self._heard_at = now
+        if self._awaited:
+            self._listen(payloads)
+        else:
+            for payload in filterfalse(self._is_data, payloads):
+                self._obey(payload)
+
+    def heard(self, now: int) -> None:
+        """Take in a protocol ping or pong: a sign of life without content."""
+        self._heard_at = now
+
+    def excuse(self, now: int) -> None:
+        """Forgive the silence so far: it was we who did not read."""
+        self._heard_at = now
+        if self._deadline is not None:
+            self._deadline = max(self._deadline, now + self._venue.first_data_ns)
+
+    @property
+    def any_heard(self) -> bool:
+        return any(line.state is State.HEARD for line in self.lines)
+
+    def _listen(self, payloads: Sequence[bytes]) -> None:
+        # Data first: a verdict on the wire must not hide what came with it.
+        data = list(filter(self._is_data, payloads))
+        whole = len(data) == len(payloads)
+        news = [] if whole else list(filterfalse(self._is_data, payloads))
+        plain = [p for p in news if self._control(p) is None]
+        self._mark_heard(data + plain)
+        for payload in news:
+            self._obey(payload)
+
+    def _mark_heard(self, data: list[bytes]) -> None:
+        together = b"\n".join(data)
+        for line in [each for each in self._awaited if data and each.heard_in(together)]:
+            if any(line.heard_in(payload) for payload in data):
+                line.state, line.reason = State.HEARD, None
+                self._awaited.remove(line)
+
+    def _control(self, payload: bytes) -> object:
+        try:
+            return self._read_control(payload)
+        except CONTROL_ERRORS as error:
+            return error
+
+    def _obey(self, payload: bytes) -> None:
+        match self._control(payload):
+            case Alive(reply=reply) if reply is not None:
+                self._replies.append(reply)
+                self.urgent = True
+            case Accepted(keys=keys):
+                self._accept(keys)
+            case Rejected(keys=keys, reason=reason):
+                self._reject(keys, reason[:REASON_CHARS])
+            case Complaint(reason=reason):
+                self._note(Note(note="complaint", reason=reason[:REASON_CHARS]))
+            case Leaving(reason=reason):
+                raise LostSync(f"the venue is leaving: {reason[:REASON_CHARS]}")
+
+    def _accept(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            line = self._by_key.get(key)
+            if line is not None and line.state is State.ASKED:
+                line.state = State.ACCEPTED
+
+    def _reject(self, keys: Sequence[str], reason: str) -> None:
+        lines = [self._by_key[key] for key in keys if key in self._by_key]
+        if not lines:
+            self._note(Note(note="complaint", reason=reason))
+        for line in lines:
+            self._refuse(line, reason)
+        if all(line.state is State.REFUSED for line in self.lines):
+            raise Refused(f"every topic was refused: {reason}")
+
+    def _refuse(self, line: Line, reason: str) -> None:
+        if line.state is State.HEARD:
+            self._awaited.append(line)
+        line.state, line.reason = State.REFUSED, reason
+        self._note(line.note("refused", reason=reason))
+
+    # What is due
+
+    @property
+    def wake_at(self) -> int:
+        """When :meth:`to_send` next has something to do, if nothing comes before."""
+        times = [self._heard_at + self._heartbeat.silence_ns]
+        if self._heartbeat.ping is not None:
+            times.append(max(self._ping_at, self._send_at))
+        if self._unasked is None or self._unasked:
+            times.append(self._send_at)
+        if self._deadline is not None:
+            times.append(self._deadline)
+        return min(times)
+
+    def to_send(self, now: int, ts_wall: int) -> list[bytes]:
+        """Give the frames that are due: replies at once, the rest at the venue's pace."""
+        self._check(now)
+        frames = list(self._replies)
+        self._replies.clear()
+        if self._unasked is None:
+            topics = [line.wanted.topic for line in self.lines]
+            self._unasked = deque(self._make_frames(topics, ts_wall))
+        while now >= self._send_at and (frame := self._next(now, ts_wall)) is not None:
+            self._send_at = now + self._venue.subscribe_every_ns
+            frames.append(frame)
+        return frames
+
+    def notes(self) -> list[Note]:
+        """Give the remarks since the last call."""
+        notes, self._notes = self._notes, []
+        self.urgent = False
+        return notes
+
+    def _next(self, now: int, ts_wall: int) -> bytes | None:
+        if self._heartbeat.ping is not None and now >= self._ping_at:
+            self._ping_at = now + self._heartbeat.every_ns
+            return self._heartbeat.ping(ts_wall)
+        if not self._unasked:
+            return None
+        frame = self._unasked.popleft()
+        if not self._unasked:
+            self._deadline = now + self._venue.first_data_ns
+        return frame
+
+    def _check(self, now: int) -> None:
+        silence_ns = self._heartbeat.silence_ns
+        if now - self._heard_at >= silence_ns:
+            self._note(Note(note="silence", silence_ns=silence_ns))
+            raise Silent(f"nothing was heard for {silence_ns / NS:g} s")
+        if self._deadline is not None and now >= self._deadline:
+            self._deadline = None
+            self._find_late()
+
+    def _find_late(self) -> None:
+        deadline_ns = self._venue.first_data_ns
+        for line in self._awaited:
+            if line.state is not State.REFUSED:
+                line.state = State.LATE
+                self._note(line.note("late", deadline_ns=deadline_ns))
+        if not self.any_heard:
+            words = f"it gave no data within {deadline_ns / NS:g} s of the subscribe"
+            raise Silent(f"acknowledged but silent: {words}")
+
+    def _note(self, note: Note) -> None:
+        self._notes.append(note)
+        self.urgent = True

@@ -1,0 +1,104 @@
+"""How each market is doing, counted at a cost that does not grow with the flood."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from perptape.session import Line, State, Wanted
+
+PROBES = 1000
+"""Frames a second and wire that are looked at one by one; the rest is shared out like these."""
+WORST_FIRST = ("unreachable", "refused", "silent", "late", "connecting", "subscribed", "live")
+STATES = {
+    State.ASKED: "subscribed",
+    State.ACCEPTED: "subscribed",
+    State.HEARD: "live",
+    State.LATE: "late",
+    State.REFUSED: "refused",
+}
+
+
+class MarketStatus(msgspec.Struct, frozen=True):
+    """One market at one moment; the keys of the JSON line."""
+
+    ts: int
+    market: str
+    state: str
+    """One of :data:`WORST_FIRST`: of several channels the worst."""
+    frames: int
+    """Data frames so far, exact up to :data:`PROBES` a second and wire."""
+    last_age_s: float | None
+    backlog_frames: int
+    disk_free_b: int | None
+    error: str | None
+
+
+class Track(msgspec.Struct):
+    """One channel of one market, over all the wires that carried it."""
+
+    market: str
+    channel: str
+    state: str = "connecting"
+    error: str | None = None
+    frames: int = 0
+    last: int | None = None
+    """Monotonic ns of its last data."""
+
+
+class Tally:
+    """Shares out the frames of one wire to its tracks."""
+
+    def __init__(self, tracks: Sequence[Track], wanted: Sequence[Wanted]) -> None:
+        self.tracks = list(tracks)
+        self._marks = [(each.topic.marks, at) for at, each in enumerate(wanted)]
+        self._seen = [0] * len(wanted)
+        self._left, self._unseen = PROBES, 0
+
+    def count(self, payloads: Sequence[bytes], now: int) -> None:
+        """Take in the messages of one socket read."""
+        sample = payloads if len(payloads) <= self._left else payloads[: self._left]
+        self._left -= len(sample)
+        self._unseen += len(payloads) - len(sample)
+        for payload in sample:
+            for marks, at in self._marks:
+                if all(mark in payload for mark in marks):
+                    self._seen[at] += 1
+                    self.tracks[at].last = now
+                    break
+
+    def settle(self) -> None:
+        """Give each track its frames since the last call, and start anew."""
+        probed = PROBES - self._left
+        for track, seen in zip(self.tracks, self._seen, strict=True):
+            track.frames += seen + round(self._unseen * seen / max(probed, 1))
+        self._seen = [0] * len(self.tracks)
+        self._left, self._unseen = PROBES, 0
+
+    def follow(self, lines: Sequence[Line]) -> None:
+        """Let each track take the state of its topic."""
+        for track, line in zip(self.tracks, lines, strict=True):
+            track.state, track.error = STATES[line.state], line.reason
+
+
+def market_status(  # noqa: PLR0913 - a line of the status table has these
+    market: str,
+    tracks: Sequence[Track],
+    *,
+    ts: int,
+    mono: int,
+    backlog_frames: int,
+    disk_free_b: int | None,
+) -> MarketStatus:
+    """Sum up the channels of one market."""
+    worst = min(tracks, key=lambda t: WORST_FIRST.index(t.state))
+    last = max((t.last for t in tracks if t.last is not None), default=None)
+    return MarketStatus(
+        ts=ts,
+        market=market,
+        state=worst.state,
+        frames=sum(t.frames for t in tracks),
+        last_age_s=None if last is None else (mono - last) / 1e9,
+        backlog_frames=backlog_frames,
+        disk_free_b=disk_free_b,
+        error=worst.error,
+    )
