@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perptape.decode import PARSER_ERRORS, decoder
+from perptape.errors import BadFrame
 from perptape.events import MS, NS, Quote
 from perptape.venues import LIVE, VENUES, bitget, bybit, gateio, htx
 from perptape.venues.venue import Accepted, Alive, Complaint, Leaving, Rejected
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "venues"
-PARSER_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 CONTROLS = (Accepted, Rejected, Complaint, Alive, Leaving, type(None))
 
 
@@ -222,8 +223,8 @@ def rehung(draw):
 def survives(name, payload):
     venue = VENUES[name]
     try:
-        events = venue.decode(payload)
-    except PARSER_ERRORS:
+        events = decoder(name)(payload)
+    except BadFrame:
         events = []
     for quote in events:
         assert isinstance(quote, Quote)
