@@ -1,0 +1,5 @@
+"""``python -m perptape``."""
+
+from perptape.cli import main
+
+main()

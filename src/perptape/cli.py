@@ -1,0 +1,299 @@
+"""One command per stage: parse, call, print. The work is done elsewhere."""
+
+import json as jsonlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import UnknownOptionError
+
+from perptape import __version__
+from perptape.errors import BadUsage, Failed, PerptapeError
+
+app = App(
+    name="perptape",
+    help="Record what several exchanges say about the same perpetual future, losing nothing, "
+    "and see what the differences were really worth.",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+)
+
+Names = Annotated[str | None, Parameter(help="Names with commas between them.")]
+Tape = Annotated[Path, Parameter(help="A tape: the directory that `record` or `import` made.")]
+INTERRUPTED = 130
+
+
+def say(*words: object) -> None:
+    """Print for a person or a pipe; a pipe that closes early is no error."""
+    print(*words, flush=True)  # noqa: T201 - printing is this module's work
+
+
+def split(words: str | None) -> list[str]:
+    return [word.strip() for word in (words or "").split(",") if word.strip()]
+
+
+@app.command
+def demo(
+    *,
+    out: Annotated[Path | None, Parameter(help="Where to put it; a new directory.")] = None,
+    for_: Annotated[str, Parameter(name="--for", help="How long to record: 40s.")] = "40s",
+    seed: Annotated[int, Parameter(help="The simulated market's seed.")] = 1,
+) -> int:
+    """Offline, in one command: simulated exchanges, a recording of them, tables, and a report."""
+    from perptape import config, demo  # noqa: PLC0415 - keeps `--help` quick
+
+    return demo.run(out, config.duration_ns(for_), seed=seed, say=say)
+
+
+@app.command
+def record(  # noqa: PLR0913 - one parameter per flag
+    *instruments: Annotated[str, Parameter(help="What to record: BTC-USDT ETH-USDT.")],
+    venues: Annotated[
+        str | None, Parameter(help="Where: bitget,htx,gateio,bybit (the default is all four).")
+    ] = None,
+    channels: Annotated[str | None, Parameter(help="Which channels: quotes.")] = None,
+    for_: Annotated[
+        str | None, Parameter(name="--for", help="How long: 40s, 5m, 1h30m. Else until Ctrl-C.")
+    ] = None,
+    tape: Annotated[
+        Path | None, Parameter(help="The directory to record into; an existing tape is continued.")
+    ] = None,
+    config: Annotated[Path | None, Parameter(help="run.toml: the same choices in a file.")] = None,
+    url: Annotated[
+        list[str] | None,
+        Parameter(help="VENUE=ORIGIN in place of the venue's own hosts; may be repeated."),
+    ] = None,
+    json: Annotated[bool, Parameter(help="A JSON line a second for each market.")] = False,
+) -> int:
+    """Record until told to stop."""
+    from perptape import plan, screen  # noqa: PLC0415
+
+    choice = plan.choose(
+        instruments=instruments,
+        venues=split(venues),
+        channels=split(channels),
+        duration=for_,
+        tape=tape,
+        config_path=config,
+        urls=url or [],
+    )
+    return screen.record(choice, as_json=json or not sys.stdout.isatty(), say=say)
+
+
+@app.command
+def verify(
+    tape: Tape, /, *, json: Annotated[bool, Parameter(help="The verdict as JSON.")] = False
+) -> int:
+    """Is it complete? Hashes, sequence, and the ledger by market.
+
+    Ends with 0 if complete, 3 if there is untrusted time, 4 if bytes are damaged.
+    """
+    import msgspec  # noqa: PLC0415
+
+    from perptape import screen, verify  # noqa: PLC0415
+
+    verdict = verify.verify(tape)
+    if json:
+        say(msgspec.json.format(msgspec.json.encode(verdict), indent=1).decode())
+    else:
+        screen.print_verdict(verdict)
+    return verdict.exit_code
+
+
+@app.command
+def tabulate(
+    tape: Tape,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Where; else TAPE/tables.")] = None,
+) -> int:
+    """Make the tables: Parquet files of quotes, instruments and the ledger."""
+    from perptape import screen, tabulate  # noqa: PLC0415
+
+    with screen.progress("Tabulating") as told:
+        made = tabulate.tabulate(tape, out, progress=told)
+    rows = {f.path.split("/")[0]: 0 for f in made.manifest.files}
+    for file in made.manifest.files:
+        rows[file.path.split("/")[0]] += file.rows
+    say(f"{made.root}: " + ", ".join(f"{count:,} {table}" for table, count in rows.items()))
+    return 0
+
+
+@app.command
+def report(  # noqa: PLR0913 - one parameter per flag
+    *tapes: Tape,
+    o: Annotated[
+        Path | None, Parameter(name=["-o", "--out"], help="The page; else report.html.")
+    ] = None,
+    json: Annotated[Path | None, Parameter(help="All figures as JSON; - for the screen.")] = None,
+    png: Annotated[Path | None, Parameter(help="A figure of every pair into this directory.")] = None,
+    fees: Annotated[Path | None, Parameter(help="TOML of taker fees: bybit = 0.00055.")] = None,
+    max_age: Annotated[
+        float | None, Parameter(help="Seconds after which a quote is too old to compare.")
+    ] = None,
+    clock: Annotated[
+        Literal["recv"], Parameter(help="Whose clock aligns the venues: our receive time.")
+    ] = "recv",
+    from_: Annotated[
+        str | None, Parameter(name="--from", help="From this time (UTC): 2026-11-23T12:00.")
+    ] = None,
+    to: Annotated[str | None, Parameter(help="Up to this time (UTC).")] = None,
+) -> int:
+    """Analyse tapes: one self-contained page, the figures as JSON, the notebook's pictures."""
+    from perptape import report, screen  # noqa: PLC0415
+
+    if not tapes:
+        raise BadUsage("report needs a tape: perptape report TAPE.")
+    del clock
+    asked = report.Asked(
+        tapes=tuple(tapes),
+        fees=fees,
+        max_age_s=max_age,
+        ts_from=moment(from_, "--from"),
+        ts_to=moment(to, "--to"),
+    )
+    with screen.progress("Analysing") as told:
+        made = report.build(asked, progress=told)
+        written = report.write(made, page=o, json=json, png=png)
+    for path in written:
+        say(path)
+    return 0
+
+
+def moment(text: str | None, argument: str) -> int | None:
+    """Read an ISO time, UTC unless it says otherwise, as ns."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    if text is None:
+        return None
+    try:
+        told = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadUsage(f"{argument} {text!r} is not a time: write 2026-11-23T12:00:00.") from None
+    aware = told if told.tzinfo else told.replace(tzinfo=UTC)
+    since = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+
+
+@app.command
+def sim(  # noqa: PLR0913 - one parameter per flag
+    *,
+    venues: Annotated[str | None, Parameter(help="Which: bitget,htx,gateio,bybit.")] = None,
+    scenario: Annotated[Path | None, Parameter(help="TOML: market, episodes, faults.")] = None,
+    port: Annotated[int, Parameter(help="Venue k listens on PORT+k; 0 takes free ones.")] = 9001,
+    seed: Annotated[int | None, Parameter(help="The market's seed.")] = None,
+    for_: Annotated[str | None, Parameter(name="--for", help="How long; else until Ctrl-C.")] = None,
+    truth: Annotated[Path | None, Parameter(help="Write what really happened, as JSON lines.")] = None,
+    log: Annotated[Path | None, Parameter(help="Write what was sent, a file per connection.")] = None,
+) -> int:
+    """Run the simulated exchanges alone, on loopback."""
+    from perptape import config, sims  # noqa: PLC0415
+
+    return sims.run(
+        split(venues) or list(sims.VENUES),
+        sims.load(scenario, seed=seed),
+        port=port,
+        for_ns=None if for_ is None else config.duration_ns(for_),
+        truth=truth,
+        log_dir=log,
+        say=say,
+    )
+
+
+@app.command(name="import")
+def import_(  # noqa: PLR0913 - one parameter per flag
+    format: Annotated[str, Parameter(help="notebook or hftbacktest.")],  # noqa: A002 - the flag's word
+    /,
+    *paths: Annotated[Path, Parameter(help="The files.")],
+    tape: Annotated[Path, Parameter(help="The tape to make, or to add to.")],
+    venue: Annotated[str | None, Parameter(help="What the files do not say.")] = None,
+    instruments: Annotated[
+        Path | None, Parameter(help="The venue's saved instrument list: gives sizes.")
+    ] = None,
+) -> int:
+    """Take in other people's recordings."""
+    from perptape import importers, screen  # noqa: PLC0415
+
+    with screen.progress("Importing") as told:
+        done = importers.run(
+            format, paths, tape, venue=venue, instruments=instruments, progress=told
+        )
+    say(screen.import_sentence(done, tape))
+    return 0
+
+
+@app.command
+def venues(*, json: Annotated[bool, Parameter(help="As JSON.")] = False) -> int:
+    """List what is supported."""
+    from perptape import screen  # noqa: PLC0415
+
+    screen.print_venues(as_json=json, say=say)
+    return 0
+
+
+@app.command
+def instruments(
+    pattern: Annotated[str | None, Parameter(help="BTC-*, or a part of the name.")] = None,
+    /,
+    *,
+    venues: Names = None,
+    url: Annotated[list[str] | None, Parameter(help="VENUE=ORIGIN; may be repeated.")] = None,
+    json: Annotated[bool, Parameter(help="As JSON.")] = False,
+) -> int:
+    """List what trades where, with multipliers, asked of the venues now."""
+    from perptape import plan, screen  # noqa: PLC0415
+    from perptape.rest import listed  # noqa: PLC0415
+
+    found = listed(plan.venues_at(split(venues), plan.origins(url or [])))
+    screen.print_instruments(found, pattern, as_json=json, say=say)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a command and end with its exit code; errors are one sentence."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    sys.exit(_run(words, debug=debug))
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    try:
+        done: Any = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        return done if isinstance(done, int) else 0
+    except CycloptsError as error:
+        return _fail(BadUsage(_usage(error)), debug=debug)
+    except PerptapeError as error:
+        return _fail(error, debug=debug)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError as error:
+        return _fail(Failed(f"Not enough memory: {error}."), debug=debug)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(Failed(f"{error.strerror or error}{where}."), debug=debug)
+
+
+def _usage(error: CycloptsError) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, UnknownOptionError) or "Unknown command" in text:
+        return f"{text} See perptape --help."
+    return text
+
+
+def _fail(error: PerptapeError, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"perptape: {error}", file=sys.stderr)  # noqa: T201 - printing is this module's work
+    return error.exit_code
+
+
+def _json(value: object) -> str:
+    return jsonlib.dumps(value, separators=(",", ":"))

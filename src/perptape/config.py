@@ -1,0 +1,57 @@
+"""What to record: ``run.toml`` into frozen structs. Flags override the file, the file the defaults."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from perptape.errors import BadUsage
+from perptape.events import NS
+
+UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+class VenueChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``[venues.NAME]`` may say."""
+
+    quotes: str | None = None
+    """Which of the venue's streams feeds the quotes: ``depth.step0``."""
+    url: str | None = None
+    """An origin that takes the place of the venue's hosts: ``http://127.0.0.1:9001``."""
+
+
+class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for"}):
+    """The whole of ``run.toml``; every key may be left out."""
+
+    instruments: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ("quotes",)
+    for_: str | None = None
+    tape: str | None = None
+    sync_ms: int = 1000
+    venues: dict[str, VenueChoice] = {}
+
+
+def load(path: Path | None) -> RunConfig:
+    """Read ``run.toml``; without one give the defaults. Raises BadUsage."""
+    if path is None:
+        return RunConfig()
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), RunConfig)
+    except OSError as error:
+        raise BadUsage(f"--config {path}: {error.strerror or error}; name a file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise BadUsage(f"--config {path}: {error}.") from error
+
+
+def duration_ns(text: str, argument: str = "--for") -> int:
+    """``90``, ``90s``, ``5m``, ``1h30m`` in ns. Raises BadUsage."""
+    plain = f"{text}s" if re.fullmatch(r"\d+(\.\d+)?", text) else text
+    parts = DURATION.findall(plain)
+    if not parts or "".join(n + u for n, u in parts) != plain:
+        raise BadUsage(f"{argument} {text!r} is not a duration: write 40s, 5m or 1h30m.")
+    total = sum(float(number) * UNITS_S[unit] for number, unit in parts)
+    if not total:
+        raise BadUsage(f"{argument} {text!r} is no time at all: write 40s, 5m or 1h30m.")
+    return round(total * NS)

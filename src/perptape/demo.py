@@ -1,0 +1,73 @@
+"""The whole path offline: simulated exchanges, a recording of them, tables, a report."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from perptape import plan, report, screen, verify
+from perptape.errors import BadUsage, Failed
+from perptape.tabulate import tabulate
+
+Say = Callable[[object], None]
+READY = "--url"
+"""The simulators are listening when they print the words that ``record`` takes."""
+LEAVE_S = 5.0
+
+
+def run(out: Path | None, for_: str, *, seed: int | None, say: Say) -> int:
+    """Make everything in a new directory and say where the report is."""
+    place = out or _free(Path("demo"))
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise BadUsage(f"--out {place} is not empty: name a new directory.")
+    place.mkdir(parents=True, exist_ok=True)
+    tape = place / "tape"
+    with _exchanges(place / "truth.jsonl", seed) as urls:
+        choice = plan.choose(
+            instruments=["BTC-USDT", "ETH-USDT"], duration=for_, tape=tape, urls=urls
+        )
+        code = screen.record(choice, as_json=not sys.stdout.isatty(), say=lambda _: None)
+    if code:
+        return code
+    say("Reading the ledger ...")
+    say(verify.sentence(verify.verify(tape)))
+    tabulate(tape)
+    made = report.build(report.Asked(tapes=(tape,)))
+    report.write(made, page=place / "report.html", json=place / "report.json", png=None)
+    say(f"The tape:   {tape}\nThe truth:  {place / 'truth.jsonl'}")
+    say(f"The report: {(place / 'report.html').resolve()}")
+    return 0
+
+
+def _free(path: Path) -> Path:
+    """Give the path, or the first ``path-N`` that is not there yet."""
+    n, free = 1, path
+    while free.exists():
+        n += 1
+        free = path.with_name(f"{path.name}-{n}")
+    return free
+
+
+@contextmanager
+def _exchanges(truth: Path, seed: int | None) -> Iterator[list[str]]:
+    """Run the simulators in a process of their own, and give the words that point at them."""
+    words = [sys.executable, "-m", "perptape", "sim", "--port", "0", "--truth", str(truth)]
+    words += [] if seed is None else ["--seed", str(seed)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
+        try:
+            yield _urls(process)
+        finally:
+            process.terminate()
+            try:
+                process.wait(LEAVE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _urls(process: subprocess.Popen[str]) -> list[str]:
+    for line in process.stdout or ():
+        if READY in line:
+            words = line.split()
+            return [word for before, word in zip(words, words[1:], strict=False) if before == READY]
+    raise Failed("The simulated exchanges did not start: try `perptape sim` and see what it says.")

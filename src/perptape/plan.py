@@ -1,0 +1,99 @@
+"""From flags and run.toml to what is to be recorded: flags over the file, the file over defaults."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from perptape import config
+from perptape.config import RunConfig
+from perptape.errors import BadUsage
+from perptape.instruments import nearest, parse_instrument
+from perptape.record import Plan
+from perptape.route import at
+from perptape.venues import LIVE, VENUES
+from perptape.venues.venue import Venue
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """A plan, and the tape to record it into."""
+
+    plan: Plan
+    tape: Path
+    sync_ms: int
+
+
+def choose(  # noqa: PLR0913 - one parameter per flag
+    *,
+    instruments: Sequence[str],
+    venues: Sequence[str] = (),
+    channels: Sequence[str] = (),
+    duration: str | None = None,
+    tape: Path | None = None,
+    config_path: Path | None = None,
+    urls: Sequence[str] = (),
+) -> Choice:
+    """Put flags and file together. Raises BadUsage, naming the argument and what is allowed."""
+    file = config.load(config_path)
+    names = [parse_instrument(name) for name in instruments or file.instruments]
+    if not names:
+        raise BadUsage("record needs an instrument: perptape record BTC-USDT.")
+    lasts = duration or file.for_
+    chosen = venues_at(venues or list(file.venues), _origins_in(file) | origins(urls))
+    plan = Plan(
+        instruments=tuple(dict.fromkeys(names)),
+        venues=tuple(chosen),
+        channels=tuple(_channels(channels or file.channels, chosen)),
+        streams={name: {"quotes": v.quotes} for name, v in file.venues.items() if v.quotes},
+        for_ns=None if lasts is None else config.duration_ns(lasts),
+    )
+    place = tape or (Path(file.tape) if file.tape else new_tape())
+    return Choice(plan, place, file.sync_ms)
+
+
+def new_tape() -> Path:
+    """Name a tape by the moment (UTC)."""
+    return Path(f"tape-{datetime.now(tz=UTC):%Y%m%d-%H%M%S}")
+
+
+def venues_at(names: Sequence[str], places: Mapping[str, str]) -> list[Venue]:
+    """Give the named venues (all live ones if none is named), each at its own hosts or another's."""
+    chosen = [_live(name) for name in dict.fromkeys(names or LIVE)]
+    for name in places:
+        if name not in [venue.name for venue in chosen]:
+            raise BadUsage(f"--url names {name!r}, which is not recorded: add it to --venues.")
+    return [at(venue, places[venue.name]) if venue.name in places else venue for venue in chosen]
+
+
+def _live(name: str) -> Venue:
+    if name in LIVE:
+        return VENUES[name]
+    if name in VENUES:
+        raise BadUsage(f"{name} can only be imported; record one of {', '.join(LIVE)}.")
+    close = nearest(name, LIVE)
+    hint = f" Did you mean {close}?" if close else ""
+    raise BadUsage(f"--venues: {name!r} is unknown; allowed are {', '.join(LIVE)}.{hint}")
+
+
+def origins(urls: Iterable[str]) -> dict[str, str]:
+    """Read ``VENUE=ORIGIN`` words."""
+    found: dict[str, str] = {}
+    for word in urls:
+        name, equals, origin = word.partition("=")
+        if not equals or not origin:
+            raise BadUsage(f"--url {word!r}: write VENUE=http://HOST:PORT.")
+        found[name] = origin
+    return found
+
+
+def _origins_in(file: RunConfig) -> dict[str, str]:
+    return {name: choice.url for name, choice in file.venues.items() if choice.url}
+
+
+def _channels(names: Sequence[str], venues: Sequence[Venue]) -> list[str]:
+    known = list(dict.fromkeys(channel for venue in venues for channel in venue.streams))
+    for name in names:
+        if name not in known:
+            raise BadUsage(f"--channels: {name!r} is unknown; allowed are {', '.join(known)}.")
+    return list(dict.fromkeys(names))

@@ -1,0 +1,53 @@
+"""A tape at hand in Python: its tables as LazyFrames."""
+
+import html
+from pathlib import Path
+
+import polars as pl
+
+from perptape import tables
+from perptape.instruments import base_of, parse_instrument
+from perptape.tabulate import fresh
+from perptape.tape import Tape
+
+
+class Recording:
+    """One tape and its tables, which are made when they are first asked for.
+
+    Raises BadUsage if ``path`` is not a tape.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._tape = Tape(self.path)
+
+    def _scan(self, table: str, instrument: str | None) -> pl.LazyFrame:
+        root = fresh(self.path)
+        if instrument is None:
+            return tables.scan(root, table)
+        name = parse_instrument(instrument)
+        rows = tables.scan(root, table, base=base_of(name))
+        return rows.filter(pl.col("instrument") == name)
+
+    def quotes(self, instrument: str | None = None) -> pl.LazyFrame:
+        """Best bids and asks in receive order: prices per base coin, sizes in base coins.
+
+        ``instrument`` is ``BTC-USDT`` (the perpetual) or a full name; of one coin only, the rows
+        of all venues are in order of ``ts_recv``.
+        """
+        return self._scan("quotes", instrument)
+
+    def ledger(self, instrument: str | None = None) -> pl.LazyFrame:
+        """Which time is trusted: ``ts_start`` and ``ts_end`` both included, ``state``, ``reason``."""
+        return self._scan("ledger", instrument)
+
+    def instruments(self) -> pl.LazyFrame:
+        """What the venues listed: contract size, tick, lot, fees, with the time seen."""
+        return tables.scan(fresh(self.path), "instruments")
+
+    def __repr__(self) -> str:
+        frames = sum(segment.frames for segment in self._tape.segments)
+        return f"perptape.open({str(self.path)!r})  # {frames:,} frames in sealed segments"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"

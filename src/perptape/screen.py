@@ -1,0 +1,242 @@
+"""What a person sees on the terminal; a pipe gets plain lines instead."""
+
+import fnmatch
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from perptape import verify
+from perptape.errors import Failed, NothingRecorded
+from perptape.events import NS
+from perptape.plan import Choice
+from perptape.record import run
+from perptape.status import MarketStatus
+
+if TYPE_CHECKING:
+    from perptape.instruments import Instrument
+    from perptape.venues.venue import Venue
+
+Say = Callable[[object], None]
+QUIET_S = 2.0
+"""Work that takes no longer than this shows no progress."""
+EVERY_S = 0.2
+INTERVALS_SHOWN = 3
+"""Reasons listed for one market; ``--json`` has all."""
+
+
+@contextmanager
+def progress(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function to be told (done, of how many); it shows them on a terminal, with the time left."""
+    console = Console(stderr=True)
+    begun = time.monotonic()
+    shown = begun
+
+    def told(done: int, total: int = 0) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if not console.is_terminal or now - begun < QUIET_S or now - shown < EVERY_S:
+            return
+        shown = now
+        left = (now - begun) * (total - done) / done if total > done > 0 else None
+        rest = "" if left is None else f" of {total:,}, about {left:.0f} s left"
+        console.print(f"{verb}: {done:,}{rest}\x1b[K", end="\r")
+
+    yield told
+    if shown != begun:
+        console.print("\x1b[K", end="\r")
+
+
+def print_verdict(verdict: verify.Verdict) -> None:
+    """Print the ledger by market, the damage, and the verdict in one line."""
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head, side in (("market", "left"), ("channel", "left"), ("frames", "right")):
+        table.add_column(head, justify="right" if side == "right" else "left", no_wrap=True)
+    table.add_column("trusted", justify="right", no_wrap=True)
+    table.add_column("untrusted", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for market in verdict.markets:
+        table.add_row(
+            Text(market.market),
+            market.channel,
+            f"{market.frames:,}",
+            seconds(market.trusted_s),
+            seconds(market.untrusted_s),
+            Text(_why(market)),
+        )
+    console.print(table)
+    for place in verdict.damage:
+        console.print(Text(f"damaged: {place}", style="red"))
+    if verdict.unreadable:
+        console.print(f"{verdict.unreadable:,} frames could not be read; they are on the tape.")
+    style = {"complete": "green", "untrusted": "yellow", "damaged": "red"}[verdict.verdict]
+    console.print(Text(verify.sentence(verdict), style=style))
+
+
+def seconds(span_s: float) -> str:
+    return f"{span_s:,.1f} s"
+
+
+def _why(market: verify.Market) -> str:
+    spans: dict[str, tuple[int, int]] = {}
+    for interval in market.intervals:
+        count, ns = spans.get(interval.reason, (0, 0))
+        spans[interval.reason] = (count + 1, ns + interval.end - interval.start)
+    worst = sorted(spans.items(), key=lambda item: -item[1][1])
+    words = [
+        f"{reason} {ns / NS:.1f} s" + (f" ({count} times)" if count > 1 else "")
+        for reason, (count, ns) in worst[:INTERVALS_SHOWN]
+    ]
+    return ", ".join([*words, *(["..."] if len(worst) > INTERVALS_SHOWN else [])])
+
+
+def print_venues(*, as_json: bool, say: Say) -> None:
+    """List every venue: what can be recorded, what is decoded from imports only."""
+    from perptape.fees import base_fees  # noqa: PLC0415
+    from perptape.venues import VENUES  # noqa: PLC0415
+
+    fees = base_fees()
+    rows = [
+        {
+            "venue": venue.name,
+            "live": venue.live,
+            "streams": {channel: list(streams) for channel, streams in venue.streams.items()},
+            "taker_fee": fees[venue.name].taker if venue.name in fees else None,
+            "docs": venue.docs,
+        }
+        for venue in VENUES.values()
+    ]
+    if as_json:
+        say(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("venue", "records", "quotes from", "taker fee", "docs"):
+        table.add_column(head, no_wrap=head == "venue")
+    for row, venue in zip(rows, VENUES.values(), strict=True):
+        fee = row["taker_fee"]
+        table.add_row(
+            venue.name,
+            "live" if venue.live else "imports only",
+            ", ".join(venue.streams.get("quotes", ())),
+            f"{fee:.3%}" if isinstance(fee, float) else "",
+            venue.docs,
+        )
+    Console().print(table)
+
+
+def print_instruments(
+    found: Sequence["Instrument"], pattern: str | None, *, as_json: bool, say: Say
+) -> None:
+    """List instruments, every price and size per base coin."""
+    rows = [i for i in found if matches(i, pattern)]
+    if as_json:
+        say(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    heads = ("venue", "instrument", "symbol", "contract", "tick", "lot", "funding", "status")
+    for head in heads:
+        table.add_column(head, no_wrap=True)
+    for row in rows:
+        cells = (row.contract_size, row.tick_size, row.lot_size)
+        hours = "" if row.funding_interval_h is None else f"{row.funding_interval_h:g} h"
+        numbers = ["" if cell is None else f"{cell:.12g}" for cell in cells]
+        table.add_row(row.venue, row.name, Text(row.symbol), *numbers, hours, row.status)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def matches(instrument: "Instrument", pattern: str | None) -> bool:
+    """``BTC-*`` matches as a shell would, ``btc`` as a part of the name or symbol."""
+    if pattern is None:
+        return True
+    text = pattern.upper()
+    if any(c in text for c in "*?["):
+        return fnmatch.fnmatchcase(instrument.name, text)
+    return text in instrument.name or text in instrument.symbol.upper()
+
+
+class Board:
+    """The live status: a table on a terminal, else a JSON line a second for each market."""
+
+    def __init__(self, tape: Path, *, as_json: bool, say: Say) -> None:
+        self._tape, self._say = tape, say
+        self._live = None if as_json else Live(console=Console(), auto_refresh=False)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, markets: Sequence[MarketStatus]) -> None:
+        if self._live is not None:
+            self._live.update(status_table(self._tape, markets), refresh=True)
+            return
+        for market in markets:
+            self._say(msgspec.json.encode(market).decode())
+
+
+STATE_STYLES = {"live": "green", "late": "yellow", "silent": "yellow", "connecting": "yellow"}
+
+
+def status_table(tape: Path, markets: Sequence[MarketStatus]) -> Table:
+    """Draw what ``record`` shows a person."""
+    backlog = markets[0].backlog_frames if markets else 0
+    free = markets[0].disk_free_b if markets else None
+    room = "" if free is None else f", {free / 1e9:,.1f} GB free"
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=f"recording into {tape} · {backlog:,} frames not yet in a segment{room}",
+        title_justify="left",
+        title_style="dim",
+    )
+    for head, justify in (("market", "left"), ("state", "left"), ("frames", "right")):
+        table.add_column(head, justify="right" if justify == "right" else "left", no_wrap=True)
+    table.add_column("last", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for market in markets:
+        age = "" if market.last_age_s is None else f"{market.last_age_s:.1f} s ago"
+        state = Text(market.state, style=STATE_STYLES.get(market.state, "red"))
+        table.add_row(
+            Text(market.market), state, f"{market.frames:,}", age, Text(market.error or "")
+        )
+    return table
+
+
+def record(choice: Choice, *, as_json: bool, say: Say) -> int:
+    """Record and show how it goes; give the exit code.
+
+    Raises NothingRecorded if no venue gave a single data frame, Failed on a disk that stays bad.
+    """
+    with Board(choice.tape, as_json=as_json, say=say) as board:
+        done = run(choice.plan, choice.tape, sync_ms=choice.sync_ms, status=board.show)
+    if not done.heard:
+        why = sorted({f"{m.market}: {m.error}" for m in done.markets if m.error})
+        told = "; ".join(why) or "no data came"
+        raise NothingRecorded(f"Nothing was recorded: {told}.")
+    if done.trouble:
+        raise Failed(f"{done.trouble} What could be written is in {choice.tape}.")
+    frames = sum(market.frames for market in done.markets)
+    print(  # noqa: T201 - printing is this module's work
+        f"{choice.tape}: about {frames:,} data frames of {len(done.markets)} markets in "
+        f"{done.seconds:.1f} s. Next: perptape verify {choice.tape}",
+        file=sys.stderr if as_json else sys.stdout,
+    )
+    return 0 if done.signal is None else SIGNALLED + done.signal
+
+
+SIGNALLED = 128
+"""A command ended by a signal exits with this plus the signal's number."""

@@ -1,0 +1,246 @@
+"""The columns of each table, and where a partition lies."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from perptape.errors import Failed
+from perptape.events import NS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TIME = pa.timestamp("ns", tz="UTC")
+ENUM = pa.dictionary(pa.int32(), pa.string())
+
+ORIGIN = [
+    ("venue", ENUM),
+    ("instrument", ENUM),
+    ("seq", pa.uint64()),
+    ("ts_recv", TIME),
+    ("ts_event", TIME),
+    ("ts_send", TIME),
+]
+SCHEMAS = {
+    "quotes": pa.schema(
+        [
+            *ORIGIN,
+            ("bid_price", pa.float64()),
+            ("bid_size", pa.float64()),
+            ("ask_price", pa.float64()),
+            ("ask_size", pa.float64()),
+            ("update_id", pa.int64()),
+        ]
+    ),
+    "ledger": pa.schema(
+        [
+            ("venue", ENUM),
+            ("instrument", ENUM),
+            ("channel", ENUM),
+            ("ts_start", TIME),
+            ("ts_end", TIME),
+            ("state", ENUM),
+            ("reason", ENUM),
+            ("detail", pa.string()),
+        ]
+    ),
+    "instruments": pa.schema(
+        [
+            ("venue", ENUM),
+            ("instrument", ENUM),
+            ("symbol", pa.string()),
+            ("base", pa.string()),
+            ("quote", pa.string()),
+            ("settle", pa.string()),
+            ("kind", ENUM),
+            ("contract_size", pa.float64()),
+            ("price_unit", pa.float64()),
+            ("tick_size", pa.float64()),
+            ("lot_size", pa.float64()),
+            ("taker_fee", pa.float64()),
+            ("maker_fee", pa.float64()),
+            ("funding_interval_h", pa.float64()),
+            ("status", ENUM),
+            ("ts_seen", TIME),
+        ]
+    ),
+}
+ROWS_PER_GROUP = 1 << 17
+"""Rows buffered for one partition before they are written: the bound on a writer's memory."""
+DELTAS = ("seq", "ts_recv", "ts_event", "ts_send", "update_id", "ts_start", "ts_end", "ts_seen")
+"""Columns that grow steadily: delta encoding is a third of the plain size."""
+
+
+class TableFile(msgspec.Struct, frozen=True):
+    """One entry of the manifest: a file without an entry does not exist."""
+
+    path: str
+    rows: int
+    ts_first: int
+    ts_last: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What lies in a ``tables`` directory, and from which tape it was made."""
+
+    source: str
+    """Fingerprint of the tape."""
+    files: list[TableFile]
+    notes: dict[str, int] = {}
+    """Counts of what could not become rows, by reason."""
+
+
+def date_of(ts: int) -> str:
+    """``YYYY-MM-DD`` (UTC) of a time in ns."""
+    return datetime.fromtimestamp(ts // NS, tz=UTC).strftime("%Y-%m-%d")
+
+
+class PartitionWriter:
+    """One Parquet file, written in row groups of fixed size so that its bytes depend on rows only.
+
+    Raises Failed if the disk does not take it.
+    """
+
+    def __init__(self, root: Path, table: str, **keys: str) -> None:
+        self._root = root
+        parts = [f"{key}={value}" for key, value in keys.items()]
+        self.path = Path(table, *parts, "part-0.parquet")
+        self._schema = SCHEMAS[table]
+        full = root / self.path
+        full.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        delta = {name: "DELTA_BINARY_PACKED" for name in self._schema.names if name in DELTAS}
+        self._writer = pq.ParquetWriter(
+            full,
+            self._schema,
+            compression="zstd",
+            use_dictionary=[n for n in self._schema.names if n not in delta],
+            column_encoding=delta,
+            write_page_checksum=True,
+            data_page_version="2.0",
+        )
+        self._held: list[pa.Table] = []
+        self._held_rows = 0
+        self._rows = 0
+        self._span: tuple[int, int] | None = None
+        self._time = "ts_recv" if "ts_recv" in self._schema.names else TIME_OF[table]
+
+    def write(self, rows: pa.Table) -> None:
+        if not rows.num_rows:
+            return
+        self._note_span(rows)
+        self._held.append(rows.cast(self._schema))
+        self._held_rows += rows.num_rows
+        while self._held_rows >= ROWS_PER_GROUP:
+            self._write_group(ROWS_PER_GROUP)
+
+    def _note_span(self, rows: pa.Table) -> None:
+        times = rows[self._time].cast(pa.int64())
+        first, last = times[0].as_py(), times[-1].as_py()
+        low, high = self._span or (first, last)
+        self._span = (min(low, first), max(high, last))
+
+    def _write_group(self, count: int) -> None:
+        held = pa.concat_tables(self._held).unify_dictionaries().combine_chunks()
+        self._writer.write_table(held.slice(0, count), row_group_size=ROWS_PER_GROUP)
+        rest = held.slice(count)
+        self._held, self._held_rows = ([rest] if rest.num_rows else []), rest.num_rows
+        self._rows += count
+
+    def close(self) -> TableFile:
+        """Finish the file, sync it, and give its manifest entry."""
+        if self._held_rows:
+            self._write_group(self._held_rows)
+        self._writer.close()
+        full = self._root / self.path
+        low, high = self._span or (0, 0)
+        return TableFile(str(self.path), self._rows, low, high, _sha256_synced(full))
+
+
+TIME_OF = {"ledger": "ts_start", "instruments": "ts_seen"}
+
+
+def _sha256_synced(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write the manifest last and whole: what it does not list does not exist."""
+    body = json.dumps(msgspec.to_builtins(manifest), indent=1, sort_keys=True).encode()
+    fresh = root / "manifest.json.new"
+    with fresh.open("wb") as file:
+        file.write(body + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(root / "manifest.json")
+
+
+def read_manifest(root: Path) -> Manifest | None:
+    """``None`` if there are no finished tables here."""
+    try:
+        return msgspec.json.decode((root / "manifest.json").read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
+        raise Failed(
+            f"{root / 'manifest.json'} cannot be read ({error}): remove {root} and tabulate again."
+        ) from error
+
+
+def damaged(root: Path, manifest: Manifest) -> list[str]:
+    """Name the files whose bytes are not those that were written."""
+    return [f.path for f in manifest.files if not _same(root / f.path, f.sha256)]
+
+
+def _same(path: Path, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def files(root: Path, table: str, *, base: str | None = None) -> Iterator[Path]:
+    """Give the files of a table in the order of their partitions."""
+    manifest = read_manifest(root)
+    for entry in [] if manifest is None else manifest.files:
+        parts = Path(entry.path).parts
+        if parts[0] == table and (base is None or f"base={base}" in parts):
+            yield root / entry.path
+
+
+def bases(root: Path, table: str = "quotes") -> list[str]:
+    """List the base coins that a table has rows of."""
+    found = {p.parent.parent.name.removeprefix("base=") for p in files(root, table)}
+    return sorted(found)
+
+
+def scan(root: Path, table: str, *, base: str | None = None) -> "pl.LazyFrame":
+    """Give a table as a LazyFrame, receive-ordered, with its partition keys ``base`` and ``date``.
+
+    ``root`` is the ``tables`` directory. An absent table is an empty frame with its columns.
+    """
+    import polars as pl  # noqa: PLC0415 - half a second that `--help` need not wait for
+
+    found = list(files(root, table, base=base))
+    if not found:
+        empty = pl.from_arrow(SCHEMAS[table].empty_table())
+        if not isinstance(empty, pl.DataFrame):  # pragma: no cover - a table is never a series
+            raise TypeError(table)
+        return empty.lazy()
+    return pl.scan_parquet(found, hive_partitioning=True)
+
+
+def concat(tables: Iterable[pa.Table]) -> pa.Table:
+    """Join tables whose dictionaries differ."""
+    return pa.concat_tables(list(tables)).unify_dictionaries()

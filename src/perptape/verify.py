@@ -1,0 +1,126 @@
+"""Is it complete? Hashes, sequence, and the ledger by market."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import msgspec
+
+from perptape import ledger, tables
+from perptape.events import NS
+from perptape.ledger import Interval, Result, Stream
+from perptape.tape import Tape
+
+EXIT_CODES = {"complete": 0, "untrusted": 3, "damaged": 4}
+EXPECTED = ("start", "shutdown")
+"""Untrusted time that every recording has: before the first data, and after the end."""
+
+
+class Untrusted(msgspec.Struct, frozen=True):
+    """A stretch that was not heard, or not heard whole; ns."""
+
+    start: int
+    end: int
+    reason: str
+    detail: str
+
+
+class Market(msgspec.Struct, frozen=True):
+    """One market's channel."""
+
+    market: str
+    channel: str
+    frames: int
+    trusted_s: float
+    untrusted_s: float
+    intervals: list[Untrusted]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What ``verify --json`` prints."""
+
+    verdict: str
+    """``complete``, ``untrusted`` or ``damaged``."""
+    frames: int
+    segments: int
+    bytes: int
+    damage: list[str]
+    markets: list[Market]
+    undecoded: int
+    """Frames of channels that are not decoded: on the tape, in no table."""
+    unreadable: int
+    """Frames that their venue's decoder could not read."""
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.verdict]
+
+
+def verify(path: Path) -> Verdict:
+    """Check every byte of a tape and read its ledger.
+
+    Raises BadUsage if ``path`` is not a tape, Failed if its format is newer than this program.
+    """
+    tape = Tape(path)
+    damage = [str(d) for d in tape.damage()] + _damaged_tables(path / "tables")
+    result = ledger.read(tape)
+    markets = by_market(result)
+    missing = any(i.reason not in EXPECTED for m in markets for i in m.intervals)
+    verdict = "damaged" if damage else "untrusted" if missing else "complete"
+    return Verdict(
+        verdict=verdict,
+        frames=result.frames,
+        segments=len(tape.segments),
+        bytes=sum(f.stat().st_size for f in (path / "raw").iterdir() if f.is_file()),
+        damage=damage,
+        markets=markets,
+        undecoded=result.undecoded,
+        unreadable=result.bad,
+    )
+
+
+def _damaged_tables(root: Path) -> list[str]:
+    manifest = tables.read_manifest(root)
+    if manifest is None:
+        return []
+    return [
+        f"tables/{name} is not what was written: tabulate again"
+        for name in tables.damaged(root, manifest)
+    ]
+
+
+def by_market(result: Result) -> list[Market]:
+    """Sum the ledger up, one entry for each market's channel."""
+    found: dict[tuple[str, str], list[Interval]] = defaultdict(list)
+    for interval in result.intervals:
+        found[interval.market, interval.channel].append(interval)
+    return [_market(s, found[s.market, s.channel]) for s in result.streams]
+
+
+def _market(stream: Stream, intervals: list[Interval]) -> Market:
+    untrusted = [
+        Untrusted(i.start, i.end, i.reason, i.detail) for i in intervals if not i.trusted
+    ]
+    return Market(
+        market=stream.market,
+        channel=stream.channel,
+        frames=stream.frames,
+        trusted_s=sum(i.end - i.start for i in intervals if i.trusted) / NS,
+        untrusted_s=sum(i.end - i.start for i in untrusted) / NS,
+        intervals=untrusted,
+    )
+
+
+def sentence(verdict: Verdict) -> str:
+    """Put the verdict into one line."""
+    if verdict.damage:
+        return f"damaged: {len(verdict.damage)} places are not what was written."
+    heard = sum(m.trusted_s for m in verdict.markets)
+    lost = sum(
+        (i.end - i.start) / NS
+        for m in verdict.markets
+        for i in m.intervals
+        if i.reason not in EXPECTED
+    )
+    if verdict.verdict == "complete":
+        return f"complete: {heard:.1f} market-seconds trusted, nothing missing."
+    return f"untrusted: {lost:.1f} of {heard + lost:.1f} market-seconds were not heard whole."
