@@ -1,0 +1,48 @@
+"""The shape of an importer: a function from a file to the frames that somebody else heard."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+
+class Heard(NamedTuple):
+    """One frame of somebody else's recording."""
+
+    ts_recv: int
+    venue: str
+    payload: bytes
+
+
+class Tally(msgspec.Struct):
+    """What a reader met beside frames; it counts here while it yields."""
+
+    skipped: int = 0
+    """Records that cannot be a frame: of no known venue, or without a receive time."""
+    torn: int = 0
+    """1 if the file ends inside a record: what stands before it is taken."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One file that has been read to its end and believed."""
+
+    path: Path
+    sha256: str
+    frames: int
+    ts_first: int
+    ts_last: int
+    tally: Tally
+
+
+class Importer(msgspec.Struct, frozen=True):
+    """Everything that differs between formats."""
+
+    name: str
+    read: Callable[[Path, str | None, Tally], Iterator[Heard]]
+    """(file, the user's word for the venue, tally) -> frames in the file's order.
+
+    Raises :class:`~perptape.errors.Failed` at what it must not believe.
+    """
+    needs_venue: bool
+    """The file does not say whose frames it holds."""
