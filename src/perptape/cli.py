@@ -1,6 +1,5 @@
 """One command per stage: parse, call, print. The work is done elsewhere."""
 
-import json as jsonlib
 import os
 import sys
 import traceback
@@ -41,12 +40,13 @@ def demo(
     *,
     out: Annotated[Path | None, Parameter(help="Where to put it; a new directory.")] = None,
     for_: Annotated[str, Parameter(name="--for", help="How long to record: 40s.")] = "40s",
-    seed: Annotated[int, Parameter(help="The simulated market's seed.")] = 1,
+    seed: Annotated[int | None, Parameter(help="The simulated market's seed.")] = None,
 ) -> int:
     """Offline, in one command: simulated exchanges, a recording of them, tables, and a report."""
     from perptape import config, demo  # noqa: PLC0415 - keeps `--help` quick
 
-    return demo.run(out, config.duration_ns(for_), seed=seed, say=say)
+    config.duration_ns(for_)  # refuse before anything is made
+    return demo.run(out, for_, seed=seed, say=say)
 
 
 @app.command
@@ -129,8 +129,10 @@ def report(  # noqa: PLR0913 - one parameter per flag
     o: Annotated[
         Path | None, Parameter(name=["-o", "--out"], help="The page; else report.html.")
     ] = None,
-    json: Annotated[Path | None, Parameter(help="All figures as JSON; - for the screen.")] = None,
-    png: Annotated[Path | None, Parameter(help="A figure of every pair into this directory.")] = None,
+    json: Annotated[Path | None, Parameter(help="All figures as JSON.")] = None,
+    png: Annotated[
+        Path | None, Parameter(help="A figure of every pair into this directory.")
+    ] = None,
     fees: Annotated[Path | None, Parameter(help="TOML of taker fees: bybit = 0.00055.")] = None,
     max_age: Annotated[
         float | None, Parameter(help="Seconds after which a quote is too old to compare.")
@@ -184,11 +186,17 @@ def sim(  # noqa: PLR0913 - one parameter per flag
     *,
     venues: Annotated[str | None, Parameter(help="Which: bitget,htx,gateio,bybit.")] = None,
     scenario: Annotated[Path | None, Parameter(help="TOML: market, episodes, faults.")] = None,
-    port: Annotated[int, Parameter(help="Venue k listens on PORT+k; 0 takes free ones.")] = 9001,
+    port: Annotated[int, Parameter(help="Venue k listens on PORT+k; 0: on free ones.")] = 9001,
     seed: Annotated[int | None, Parameter(help="The market's seed.")] = None,
-    for_: Annotated[str | None, Parameter(name="--for", help="How long; else until Ctrl-C.")] = None,
-    truth: Annotated[Path | None, Parameter(help="Write what really happened, as JSON lines.")] = None,
-    log: Annotated[Path | None, Parameter(help="Write what was sent, a file per connection.")] = None,
+    for_: Annotated[
+        str | None, Parameter(name="--for", help="How long; else until Ctrl-C.")
+    ] = None,
+    truth: Annotated[
+        Path | None, Parameter(help="Write what really happened, as JSON lines.")
+    ] = None,
+    log: Annotated[
+        Path | None, Parameter(help="Write what was sent, a file per connection.")
+    ] = None,
 ) -> int:
     """Run the simulated exchanges alone, on loopback."""
     from perptape import config, sims  # noqa: PLC0415
@@ -205,7 +213,7 @@ def sim(  # noqa: PLR0913 - one parameter per flag
 
 
 @app.command(name="import")
-def import_(  # noqa: PLR0913 - one parameter per flag
+def import_(
     format: Annotated[str, Parameter(help="notebook or hftbacktest.")],  # noqa: A002 - the flag's word
     /,
     *paths: Annotated[Path, Parameter(help="The files.")],
@@ -271,14 +279,16 @@ def _run(words: list[str], *, debug: bool) -> int:
         return _fail(error, debug=debug)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        return _os_error(error, debug=debug)
+
+
+def _os_error(error: OSError, *, debug: bool) -> int:
+    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except MemoryError as error:
-        return _fail(Failed(f"Not enough memory: {error}."), debug=debug)
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        return _fail(Failed(f"{error.strerror or error}{where}."), debug=debug)
+    where = f" ({error.filename})" if error.filename else ""
+    return _fail(Failed(f"{error.strerror or error}{where}."), debug=debug)
 
 
 def _usage(error: CycloptsError) -> str:
@@ -293,7 +303,3 @@ def _fail(error: PerptapeError, *, debug: bool) -> int:
         traceback.print_exception(error)
     print(f"perptape: {error}", file=sys.stderr)  # noqa: T201 - printing is this module's work
     return error.exit_code
-
-
-def _json(value: object) -> str:
-    return jsonlib.dumps(value, separators=(",", ":"))

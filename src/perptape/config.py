@@ -1,4 +1,4 @@
-"""What to record: ``run.toml`` into frozen structs. Flags override the file, the file the defaults."""
+"""What to record: ``run.toml`` into frozen structs. Flags go before the file."""
 
 import re
 import tomllib

@@ -50,7 +50,9 @@ def quote_row(quote: Quote, instrument: Instrument | None, price_unit: float = 1
     is what the symbol's own spelling says.
     """
     if instrument is None:
-        return QuoteRow(_over(quote.bid_price, price_unit), None, _over(quote.ask_price, price_unit), None)
+        return QuoteRow(
+            _over(quote.bid_price, price_unit), None, _over(quote.ask_price, price_unit), None
+        )
     if instrument.kind == "linear" and instrument.contract_size == instrument.price_unit == 1.0:
         return QuoteRow(quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)
     bid = _over(quote.bid_price, instrument.price_unit)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from perptape import plan, report, screen, verify
@@ -69,5 +70,5 @@ def _urls(process: subprocess.Popen[str]) -> list[str]:
     for line in process.stdout or ():
         if READY in line:
             words = line.split()
-            return [word for before, word in zip(words, words[1:], strict=False) if before == READY]
+            return [word for before, word in pairwise(words) if before == READY]
     raise Failed("The simulated exchanges did not start: try `perptape sim` and see what it says.")

@@ -4,7 +4,8 @@ A market's channel is trusted from its first data after a subscribe until its wi
 silent, is refused, or a frame of it is damaged. Everything else is untrusted, with a reason.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import product
 
 import msgspec
 
@@ -65,7 +66,7 @@ class Stream(msgspec.Struct):
         self.since, self.trusted, self.reason, self.detail = ts, trusted, reason, detail
 
     def distrust(self, ts: int, reason: str, detail: str = "") -> None:
-        """End trust at ``ts``; of time already untrusted only the reason changes, from ``ts`` on."""
+        """End trust at ``ts``; of untrusted time only the reason changes, from ``ts`` on."""
         if not self.trusted and self.reason == reason:
             return
         self.turn(max(ts, self.since), trusted=False, reason=reason, detail=detail)
@@ -109,6 +110,8 @@ class Ledger:
         self._planned = list(planned)
         self._wires: dict[int, dict[tuple[str, str], Stream]] = {}
         self._imported: set[int] = set()
+        self._pieces: dict[tuple[str, str], list[Stream]] = {}
+        """Of an imported market: each file by itself, for files come in any order of time."""
         self._wire_last: dict[int, int] = {}
         self._next_seq: int | None = None
         self._last = 0
@@ -124,7 +127,7 @@ class Ledger:
         decoders = {wire: decoder(venue) for wire, venue in batch.venues.items()}
         whole, cuts = bytes(batch.payload), batch.offsets.tolist()
         seq, ts = batch.first_seq, self._last
-        for kind, wire, ts, start, stop in zip(  # noqa: B007, PLR1704 - the last time is kept
+        for kind, wire, ts, start, stop in zip(
             batch.kind.tolist(), batch.wire.tolist(), batch.ts_recv.tolist(), cuts, cuts[1:],
             strict=False,
         ):  # fmt: skip
@@ -154,7 +157,7 @@ class Ledger:
             self._everyone(self._last, "damage", f"{lost} frames of the tape cannot be read")
         self._next_seq = batch.first_seq + len(batch)
 
-    def _events(  # noqa: PLR0913 - where and when the events were heard
+    def _events(  # noqa: PLR0913, PLR0917 - where and when the events were heard
         self, events: list[Event], wire: int, venue: str, seq: int, ts: int, sink: Sink | None
     ) -> None:
         if not events:
@@ -194,12 +197,13 @@ class Ledger:
         name = self.registry.name(venue, event.symbol)
         if name is None:
             return None
-        channel = CHANNELS[type(event)]
-        stream = self._stream(f"{venue}:{name}", channel, event.symbol, ts)
+        market, channel = f"{venue}:{name}", CHANNELS[type(event)]
+        if wire in self._imported:
+            stream = Stream(market, channel, event.symbol, since=ts, past=[])
+            self._pieces.setdefault((market, channel), []).append(stream)
+        else:
+            stream = self._stream(market, channel, event.symbol, ts)
         stream.wire = wire
-        if wire in self._imported and stream.past and ts - stream.past[-1].end <= JOIN_NS:
-            previous = stream.past.pop()
-            stream.since, stream.trusted, stream.reason = previous.start, True, ""
         self._wires[wire][event.symbol, channel] = stream
         return stream
 
@@ -221,27 +225,34 @@ class Ledger:
 
     def _note(self, wire: int, venue: str, note: Note, ts: int) -> None:
         match note.note:
-            case "closed":
-                self._on_wire(wire, ts, "disconnect", note.reason or "", causes=("start",))
-            case "silence":
-                heard_at = self._wire_last.get(wire, ts)
-                words = f"nothing heard for {(note.silence_ns or 0) / NS:g} s"
-                self._on_wire(wire, heard_at, "silence", words, causes=("start",))
-            case "shutdown":
-                for stream in self._wires.get(wire, {}).values():
-                    stream.distrust(ts, "shutdown")
+            case "closed" | "silence" | "shutdown":
+                self._ended(wire, note, ts)
             case "refused" | "late":
                 self._about_market(note, ts)
             case "unreachable":
                 self._unreachable(venue, note.reason or "", ts)
             case "restart":
-                for stream in self.streams.values():
-                    end = self._wire_last.get(stream.wire, self._last)
-                    stream.distrust(end, "restart", "the recorder was stopped and started again")
+                self._restarted()
             case "clock":
                 self._clock(note.step_ns or 0, ts)
             case "overload" | "disk" if note.state != "end":
                 self._everyone(ts, note.note, note.reason or "")
+
+    def _ended(self, wire: int, note: Note, ts: int) -> None:
+        if note.note == "closed":
+            self._on_wire(wire, ts, "disconnect", note.reason or "", causes=("start",))
+        elif note.note == "silence":
+            heard_at = self._wire_last.get(wire, ts)
+            words = f"nothing heard for {(note.silence_ns or 0) / NS:g} s"
+            self._on_wire(wire, heard_at, "silence", words, causes=("start",))
+        else:
+            for stream in self._wires.get(wire, {}).values():
+                stream.distrust(ts, "shutdown")
+
+    def _restarted(self) -> None:
+        for stream in self.streams.values():
+            end = self._wire_last.get(stream.wire, self._last)
+            stream.distrust(end, "restart", "the recorder was stopped and started again")
 
     def _on_wire(
         self, wire: int, ts: int, reason: str, detail: str, *, causes: tuple[str, ...]
@@ -296,25 +307,58 @@ class Ledger:
     def finish(self) -> Result:
         """Close every open interval at the end of the tape."""
         for stream in self.streams.values():
-            imported = stream.wire in self._imported
-            end = stream.last if imported else self._wire_last.get(stream.wire, self._last)
             if stream.trusted:
+                end = self._wire_last.get(stream.wire, self._last)
                 stream.turn(end, trusted=False, reason="shutdown")
-            if not imported:
-                stream.turn(max(self._last, stream.since), trusted=False, reason="shutdown")
+            stream.turn(max(self._last, stream.since), trusted=False, reason="shutdown")
             if not stream.frames:
                 stream.past = [_never_heard(i) for i in stream.past]
-        streams = sorted(self.streams.values(), key=lambda s: (s.market, s.channel))
-        intervals = [i for s in streams for i in s.past]
+        whole = [_joined(pieces) for pieces in self._pieces.values()]
+        streams = sorted([*self.streams.values(), *whole], key=lambda s: (s.market, s.channel))
         return Result(
             streams=streams,
-            intervals=intervals,
+            intervals=[i for s in streams for i in s.past],
             frames=self.frames,
             bad=self.bad,
             undecoded=self.undecoded,
             unnamed=self.unnamed,
             instruments=self.instruments,
         )
+
+
+def _joined(pieces: list[Stream]) -> Stream:
+    """Make one stream of a market's imported files, each trusted from first to last frame."""
+    for piece in pieces:
+        if piece.trusted:
+            piece.turn(piece.last, trusted=False, reason="shutdown")
+    past = sorted((i for p in pieces for i in p.past), key=lambda i: (i.start, i.end))
+    first = pieces[0]
+    whole = Stream(first.market, first.channel, first.symbol, since=past[0].start, past=[])
+    whole.frames = sum(piece.frames for piece in pieces)
+    for interval in past:
+        if interval.trusted:
+            _append(whole.past, interval, [i for i in past if i.reason == "damage"])
+    return whole
+
+
+def _append(past: list[Interval], new: Interval, damage: list[Interval]) -> None:
+    """Add trusted time at the end, joined to what it touches; what lies between has a reason."""
+    if not past:
+        past.append(new)
+        return
+    last = past[-1]
+    hurt = [i for i in damage if not i.trusted and last.end <= i.start < i.end <= new.start]
+    if new.start - last.end <= JOIN_NS and not hurt:
+        past[-1] = msgspec.structs.replace(last, end=max(last.end, new.end), reason=new.reason)
+        return
+    reason, detail = "disconnect", "between two imported files"
+    if hurt:
+        reason, detail = hurt[0].reason, hurt[0].detail
+    between = msgspec.structs.replace(
+        last, start=last.end, end=new.start, trusted=False, reason=reason, detail=detail
+    )
+    past += [msgspec.structs.replace(last, reason=reason), between, new]
+    del past[-4]
 
 
 def _never_heard(interval: Interval) -> Interval:
@@ -325,15 +369,17 @@ def _never_heard(interval: Interval) -> Interval:
 
 def read(tape: Tape, *, sink: Sink | None = None) -> Result:
     """Read a whole tape once: the ledger, and each event to ``sink`` on the way."""
-    ledger = Ledger(planned(tape.meta.config))
+    ledger = Ledger(planned(tape))
     for batch in tape.batches():
         ledger.batch(batch, sink)
     return ledger.finish()
 
 
-def planned(config: object) -> Sequence[tuple[str, str]]:
+def planned(tape: Tape) -> list[tuple[str, str]]:
     """List the (market, channel) pairs that the recorder set out to hear."""
-    if not isinstance(config, dict):
-        return []
-    venues, names = config.get("venues", []), config.get("instruments", [])
-    return [(f"{v}:{n}", c) for v in venues for n in names for c in config.get("channels", [])]
+    found: dict[tuple[str, str], None] = {}
+    for run in tape.meta.runs:
+        venues, names = run.config.get("venues", []), run.config.get("instruments", [])
+        pairs = product(venues, names, run.config.get("channels", []))
+        found.update({(f"{venue}:{name}", channel): None for venue, name, channel in pairs})
+    return list(found)

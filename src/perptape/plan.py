@@ -1,4 +1,4 @@
-"""From flags and run.toml to what is to be recorded: flags over the file, the file over defaults."""
+"""From flags and run.toml to what is to be recorded; flags go before the file."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -58,7 +58,7 @@ def new_tape() -> Path:
 
 
 def venues_at(names: Sequence[str], places: Mapping[str, str]) -> list[Venue]:
-    """Give the named venues (all live ones if none is named), each at its own hosts or another's."""
+    """Give the named venues, all live ones if none is named, at their own hosts or another's."""
     chosen = [_live(name) for name in dict.fromkeys(names or LIVE)]
     for name in places:
         if name not in [venue.name for venue in chosen]:

@@ -38,7 +38,7 @@ class Recording:
         return self._scan("quotes", instrument)
 
     def ledger(self, instrument: str | None = None) -> pl.LazyFrame:
-        """Which time is trusted: ``ts_start`` and ``ts_end`` both included, ``state``, ``reason``."""
+        """Which time is trusted (both ends included), and why the rest is not."""
         return self._scan("ledger", instrument)
 
     def instruments(self) -> pl.LazyFrame:

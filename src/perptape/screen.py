@@ -17,13 +17,13 @@ from rich.text import Text
 from perptape import verify
 from perptape.errors import Failed, NothingRecorded
 from perptape.events import NS
+from perptape.importers import ImportSummary
 from perptape.plan import Choice
 from perptape.record import run
 from perptape.status import MarketStatus
 
 if TYPE_CHECKING:
     from perptape.instruments import Instrument
-    from perptape.venues.venue import Venue
 
 Say = Callable[[object], None]
 QUIET_S = 2.0
@@ -35,7 +35,7 @@ INTERVALS_SHOWN = 3
 
 @contextmanager
 def progress(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function to be told (done, of how many); it shows them on a terminal, with the time left."""
+    """Give a function to be told (done, of how many); a terminal shows it, with the time left."""
     console = Console(stderr=True)
     begun = time.monotonic()
     shown = begun
@@ -230,7 +230,7 @@ def record(choice: Choice, *, as_json: bool, say: Say) -> int:
     if done.trouble:
         raise Failed(f"{done.trouble} What could be written is in {choice.tape}.")
     frames = sum(market.frames for market in done.markets)
-    print(  # noqa: T201 - printing is this module's work
+    print(
         f"{choice.tape}: about {frames:,} data frames of {len(done.markets)} markets in "
         f"{done.seconds:.1f} s. Next: perptape verify {choice.tape}",
         file=sys.stderr if as_json else sys.stdout,
@@ -240,3 +240,18 @@ def record(choice: Choice, *, as_json: bool, say: Say) -> int:
 
 SIGNALLED = 128
 """A command ended by a signal exits with this plus the signal's number."""
+
+
+def import_sentence(done: ImportSummary, tape: Path) -> str:
+    """Say what an import put on the tape, and what it could not."""
+    left = []
+    if done.skipped:
+        left.append(f"{done.skipped:,} records were no frame of a known venue")
+    if done.torn:
+        left.append(f"{done.torn} files end inside a record")
+    rest = f" ({'; '.join(left)})" if left else ""
+    span_s = (done.ts_last - done.ts_first) / NS
+    return (
+        f"{tape}: {done.frames:,} frames of {done.files} files, {span_s:,.1f} s{rest}. "
+        f"Next: perptape report {tape}"
+    )

@@ -4,6 +4,7 @@ Memory is bounded whatever the tape's length: one batch of frames, one batch of 
 that overlaps in time, and one row group for each partition being written.
 """
 
+import hashlib
 import shutil
 import tempfile
 from collections import defaultdict
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from perptape import tables
+from perptape import __version__, tables
 from perptape.decode import quote_row
 from perptape.errors import Failed
 from perptape.events import Event
@@ -26,8 +27,8 @@ from perptape.tape import Batch, Tape
 
 ROWS_HELD = 1 << 16
 """Rows of all coins collected before they are written to their runs."""
-Progress = Callable[[int], None]
-"""Told the number of frames read so far."""
+Progress = Callable[[int, int], None]
+"""Told how many frames are read, and how many there are."""
 
 
 class Tabulated(msgspec.Struct, frozen=True):
@@ -62,22 +63,31 @@ def fresh(tape_path: Path, *, progress: Progress | None = None) -> Path:
     """Give the directory of the tape's tables, making them if they are not those of the tape."""
     root = tape_path / "tables"
     tape = Tape(tape_path)
-    mark = tape.fingerprint()
+    mark = _fingerprint(tape)
     manifest = tables.read_manifest(root)
-    if mark is None or manifest is None or manifest.source != mark:
+    if not mark or manifest is None or manifest.source != mark:
         tabulate(tape_path, progress=progress)
     return root
 
 
+def _fingerprint(tape: Tape) -> str:
+    """Name a finished tape by what it holds and by our version; empty while it still grows."""
+    if any(segment.state in {"open", "tail"} for segment in tape.segments):
+        return ""
+    text = [f"{s.name} {s.sha256} {s.frames} {s.bytes}" for s in tape.segments]
+    return hashlib.sha256("\n".join([__version__, *text]).encode()).hexdigest()
+
+
 def _tabulate(tape: Tape, root: Path, scratch: Path, progress: Progress | None) -> Tabulated:
     runs = Runs(scratch)
-    ledger = Ledger(planned(tape.meta.config))
+    ledger = Ledger(planned(tape))
     rows = QuoteRows(ledger, runs)
+    total = sum(segment.frames for segment in tape.segments)
     for batch in tape.batches():
         runs.follow(batch)
         ledger.batch(batch, rows.add)
         if progress is not None:
-            progress(ledger.frames)
+            progress(ledger.frames, total)
     rows.flush()
     runs.close()
     result = ledger.finish()
@@ -90,7 +100,7 @@ def _tabulate(tape: Tape, root: Path, scratch: Path, progress: Progress | None) 
     ]
     counts = {"bad": result.bad, "undecoded": result.undecoded, "unnamed": result.unnamed}
     manifest = Manifest(
-        source=tape.fingerprint() or "", files=sorted(made, key=lambda f: f.path), notes=counts
+        source=_fingerprint(tape), files=sorted(made, key=lambda f: f.path), notes=counts
     )
     tables.write_manifest(root, manifest)
     return Tabulated(root, manifest, result)
@@ -145,7 +155,7 @@ RUN_SCHEMA = pa.schema(
         ("instrument", pa.string()),
         ("seq", pa.uint64()),
         *[(name, pa.int64()) for name in ("ts_recv", "ts_event", "ts_send")],
-        *[(f"{side}_{what}", pa.float64()) for side in ("bid", "ask") for what in ("price", "size")],
+        *[(name, pa.float64()) for name in ("bid_price", "bid_size", "ask_price", "ask_size")],
         ("update_id", pa.int64()),
     ]
 )
@@ -226,7 +236,7 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        return self._at >= self._reader.num_record_batches
+        return bool(self._at >= self._reader.num_record_batches)
 
     def take_before(self, ts: int) -> pa.Table:
         """Remove and give the rows before ``ts``."""

@@ -97,9 +97,7 @@ def by_market(result: Result) -> list[Market]:
 
 
 def _market(stream: Stream, intervals: list[Interval]) -> Market:
-    untrusted = [
-        Untrusted(i.start, i.end, i.reason, i.detail) for i in intervals if not i.trusted
-    ]
+    untrusted = [Untrusted(i.start, i.end, i.reason, i.detail) for i in intervals if not i.trusted]
     return Market(
         market=stream.market,
         channel=stream.channel,
