@@ -68,7 +68,7 @@ def seconds(recorded, market):
     return [
         ((i.start - start) / NS, (i.end - start) / NS, i.trusted, i.reason)
         for i in result.intervals
-        if i.market == f"{market}-PERP"
+        if i.market == f"{market}-PERP" and (i.trusted or i.reason != "shutdown")
     ]
 
 
