@@ -22,7 +22,7 @@ from perptape.sims.gateio import GATEIO
 from perptape.sims.htx import HTX
 from perptape.sims.scenario import Scenario
 from perptape.sims.server import Server
-from perptape.sims.truth import Truth
+from perptape.sims.truth import Truth, make_folder
 
 VENUES = {dialect.name: dialect for dialect in (BITGET, HTX, GATEIO, BYBIT)}
 INTERRUPTED = 128  # plus the signal's number: the exit code
@@ -62,12 +62,15 @@ async def serve(
     """Listen for these venues: the k-th on ``port + k``, or each on a free port if it is 0.
 
     ``truth`` is a file for what really happens, ``log_dir`` a folder for what is sent on each
-    connection. Raises BadUsage for a venue that is not simulated, Failed for a taken port.
+    connection. Raises BadUsage for a venue that is not simulated, Failed for a taken port
+    or a place that cannot be written.
     """
     for venue in venues:
         if venue not in VENUES:
             allowed = ", ".join(VENUES)
             raise BadUsage(f"{venue!r} is not a simulated venue; allowed are {allowed}.")
+    if log_dir is not None:
+        make_folder(log_dir)
     dialects = [VENUES[venue] for venue in dict.fromkeys(venues)]
     server = Server(dialects, scenario, Truth(truth), log_dir)
     try:

@@ -21,13 +21,14 @@ from perptape.sims.dialect import (
     Talk,
     Topic,
 )
-from perptape.sims.market import Contract, Levels, Step, changes, levels
+from perptape.sims.market import Contract, Levels, Step, delta, levels
 from perptape.sims.scenario import COINS
 from perptape.venues import bitget as wire
 
 PING_WITHIN_NS = 120 * NS
 MESSAGES_PER_S = 10
 FAMILIES = (wire.FAMILY, "USDC-FUTURES", "COIN-FUTURES", "SPOT")
+BOOKS_DEPTH = 200
 SEQ = 427_583_000_000
 STEPS = {  # tick, lot
     "BTC": ("0.1", "0.0001"),
@@ -146,12 +147,11 @@ def books15(state: State) -> bytes:
 
 def books(state: State) -> bytes:
     """A snapshot, then updates that follow each other by ``pseq``."""
-    bids, asks = levels(state.contract, state.top, 200)
     if state.previous is None:
+        bids, asks = levels(state.contract, state.top, BOOKS_DEPTH)
         return push(state, "snapshot", asks, bids, 0)
-    old_bids, old_asks = levels(state.contract, state.previous, 200)
-    pseq = SEQ + state.previous.update_id
-    return push(state, "update", changes(old_asks, asks), changes(old_bids, bids), pseq)
+    bids, asks = delta(state.contract, state.since(), state.top, BOOKS_DEPTH)
+    return push(state, "update", asks, bids, SEQ + state.previous.update_id)
 
 
 STREAMS = {

@@ -22,7 +22,7 @@ from perptape.sims.dialect import (
     Talk,
     Topic,
 )
-from perptape.sims.market import Contract, Levels, Step, changes, levels
+from perptape.sims.market import Contract, Levels, Step, delta, levels
 from perptape.sims.scenario import COINS
 from perptape.venues import bybit as wire
 
@@ -134,12 +134,11 @@ def orderbook1(state: State) -> bytes:
 def deep(state: State) -> bytes:
     """A snapshot, then deltas whose ``u`` counts up by one; prices are padded."""
     depth = int(state.topic.stream.partition(".")[2])
-    bids, asks = levels(state.contract, state.top, depth)
-    action = "snapshot"
-    if state.previous is not None:
-        old_bids, old_asks = levels(state.contract, state.previous, depth)
-        bids, asks = changes(old_bids, bids), changes(old_asks, asks)
+    if state.previous is None:
+        action, (bids, asks) = "snapshot", levels(state.contract, state.top, depth)
+    else:
         action = "delta"
+        bids, asks = delta(state.contract, state.since(), state.top, depth)
     return (
         f'{{"topic":"{state.topic.stream}.{state.contract.symbol}","type":"{action}",'
         f'"ts":{state.ts_send_ns // MS},"data":{{"s":"{state.contract.symbol}",'

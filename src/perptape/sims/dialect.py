@@ -33,6 +33,12 @@ class State(NamedTuple):
     ts_event_ns: int
     """On the venue's clock, as is ``ts_send_ns``."""
     ts_send_ns: int
+    skipped: tuple[Top, ...] = ()
+    """States between the previous and this one, of which this topic says nothing apart."""
+
+    def since(self) -> tuple[Top, ...]:
+        """All older states that a delta must hold for."""
+        return () if self.previous is None else (self.previous, *self.skipped)
 
 
 class Stream(msgspec.Struct, frozen=True):

@@ -32,6 +32,8 @@ class Cast(msgspec.Struct, eq=False):
     feed: Feed
     stream: Stream
     last: Top
+    skipped: list[Top] = []
+    """States newer than the last, of which nothing is said yet."""
     talks: list[Talk] = []
     nth: int = 0
     told_ns: int = 0
@@ -186,15 +188,19 @@ class Exchange:
         stream = cast.stream
         if not stream.every_ns:
             for top in new:
-                self._say(cast, top, now_ns)
-        elif cast.feed.current is not cast.last and now_ns - cast.new_ns >= stream.every_ns:
-            self._say(cast, cast.feed.current, now_ns)
+                self._say(cast, top, (), now_ns)
+        else:
+            cast.skipped += new
+            if cast.skipped and now_ns - cast.new_ns >= stream.every_ns:
+                *skipped, top = cast.skipped
+                cast.skipped.clear()
+                self._say(cast, top, tuple(skipped), now_ns)
         if stream.repeat_ns and now_ns - cast.told_ns >= stream.repeat_ns:
             self._cast(cast, self._state(cast, cast.last, None, now_ns), now_ns)
 
-    def _say(self, cast: Cast, top: Top, now_ns: int) -> None:
+    def _say(self, cast: Cast, top: Top, skipped: tuple[Top, ...], now_ns: int) -> None:
         cast.nth += 1
-        state = self._state(cast, top, cast.last, now_ns)
+        state = self._state(cast, top, cast.last, now_ns)._replace(skipped=skipped)
         cast.last = top
         cast.new_ns = now_ns
         self._cast(cast, state, now_ns)
@@ -249,6 +255,7 @@ class Exchange:
             self._casts[topic] = cast
         if not cast.talks:  # nobody listened: what comes next follows the present state
             cast.last = cast.feed.current
+            cast.skipped.clear()
             cast.told_ns = cast.new_ns = now_ns
             cast.nth += 1
         talk.topics.setdefault(topic, Span())
@@ -276,7 +283,7 @@ def _again(cast: Cast) -> list[int]:
     stream, moments = cast.stream, []
     if stream.repeat_ns:
         moments.append(cast.told_ns + stream.repeat_ns)
-    if stream.every_ns and cast.feed.current is not cast.last:
+    if cast.skipped:
         moments.append(cast.new_ns + stream.every_ns)
     return moments
 

@@ -22,7 +22,7 @@ from perptape.sims.dialect import (
     Talk,
     Topic,
 )
-from perptape.sims.market import Contract, Levels, Step, changes, levels
+from perptape.sims.market import Contract, Levels, Step, delta, levels
 from perptape.sims.scenario import COINS
 from perptape.venues import gateio as wire
 
@@ -212,7 +212,7 @@ def _whole(text: str) -> int:
 def order_book_update(state: State) -> bytes:
     """Deltas that begin anywhere: the snapshot is taken by REST."""
     sizes, _, level = state.topic.form.partition(" ")
-    bids, asks = _changed(state, int(level))
+    bids, asks = delta(state.contract, state.since(), state.top, int(level))
     first = U + (state.previous or state.top).update_id + 1
     result = (
         f'{{"t":{state.ts_event_ns // MS},"U":{first},"u":{U + state.top.update_id},'
@@ -230,7 +230,7 @@ def obu(state: State) -> bytes:
         bids, asks = levels(state.contract, state.top, int(level))
         ids = f'"full":true,{name},"u":{U + state.top.update_id}'
     else:
-        bids, asks = _changed(state, int(level))
+        bids, asks = delta(state.contract, state.since(), state.top, int(level))
         first, last = state.previous.update_id + 1, state.top.update_id
         ids = f'{name},"U":{U + first},"u":{U + last}'
     sides = "".join(
@@ -239,12 +239,6 @@ def obu(state: State) -> bytes:
         if side
     )
     return _push(state, OBU, f'{{"t":{state.ts_event_ns // MS},{ids}{sides}}}')
-
-
-def _changed(state: State, depth: int) -> tuple[Levels, Levels]:
-    bids, asks = levels(state.contract, state.top, depth)
-    old_bids, old_asks = levels(state.contract, state.previous or state.top, depth)
-    return changes(old_bids, bids), changes(old_asks, asks)
 
 
 def _push(state: State, channel: str, result: str) -> bytes:

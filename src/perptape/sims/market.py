@@ -116,7 +116,8 @@ class Feed:
 
     def __init__(self, scenario: Scenario, venue: str, contract: Contract, path: Path) -> None:
         self.contract = contract
-        self._path = path
+        self.path = path
+        self.scenario = scenario
         self._character = scenario.venues[venue]
         self._key = (scenario.seed, zlib.crc32(f"{venue}:{contract.instrument}".encode()))
         self._sells = [_Planted(e, scenario) for e in _episodes(scenario, contract, sell=venue)]
@@ -130,16 +131,17 @@ class Feed:
 
     @property
     def next_due_ns(self) -> int:
-        """Scenario time at which the next state is published."""
-        while not self._ahead:
-            self._fill()
-        return self._ahead[-1].due_ns
+        """Scenario time before which nothing more is published."""
+        return self._ahead[-1].due_ns if self._ahead else self._block * BLOCK_NS
 
     def due(self, now_ns: int) -> list[Top]:
         """All states published since the last call and up to now."""
         found = []
         while self.next_due_ns <= now_ns:
-            found.append(self._ahead.pop())
+            if self._ahead:
+                found.append(self._ahead.pop())
+            else:
+                self._fill()
         if found:
             self.current = found[-1]
         return found
@@ -175,7 +177,7 @@ class Feed:
         return [t - begin for t in moments if begin <= t < begin + BLOCK_NS]
 
     def _prices(self, rng: np.random.Generator, offsets: Ints, at_ns: Ints) -> tuple[Ints, Ints]:
-        efficient = self._path.at(self._block, offsets)
+        efficient = self.path.at(self._block, offsets)
         noise_bps = rng.normal(0.0, self._character.noise_bps, len(at_ns))
         for episode in self._buys:
             noise_bps[_inside(episode, at_ns)] = 0.0
@@ -257,13 +259,26 @@ def _lots(price: int, most: int) -> int:
     return 1 + (price * 2_654_435_761 % 4_294_967_296) % most
 
 
-def changes(old: Levels, new: Levels) -> Levels:
-    """What turns one side into the other: absolute sizes, 0 removes; best first."""
+def changes(old: Levels, new: Levels) -> dict[int, int]:
+    """What turns one side into the other: absolute sizes by price, 0 removes."""
     before, after = dict(old), dict(new)
     found = {price: 0 for price in before if price not in after}
-    found |= {price: lots for price, lots in after.items() if before.get(price) != lots}
-    rising = len(new) > 1 and new[0][0] < new[-1][0]
-    return sorted(found.items(), reverse=not rising)
+    return found | {price: lots for price, lots in after.items() if before.get(price) != lots}
+
+
+def delta(contract: Contract, olds: Sequence[Top], new: Top, depth: int) -> tuple[Levels, Levels]:
+    """Bids and asks that differ between the last book and any of the older ones.
+
+    So it holds for whoever took a snapshot at one of the states that a slow stream has skipped.
+    """
+    bids, asks = levels(contract, new, depth)
+    bid_prices: dict[int, int] = {}
+    ask_prices: dict[int, int] = {}
+    for old in olds:
+        old_bids, old_asks = levels(contract, old, depth)
+        bid_prices |= changes(old_bids, bids)
+        ask_prices |= changes(old_asks, asks)
+    return sorted(bid_prices.items(), reverse=True), sorted(ask_prices.items())
 
 
 def feeds(scenario: Scenario, venue: str, contracts: Sequence[Contract]) -> dict[str, Feed]:

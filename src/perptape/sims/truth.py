@@ -134,9 +134,21 @@ def _records(body: bytes) -> Iterator[Sent]:
         yield Sent(*record)
 
 
-def _create(path: Path) -> IO[bytes]:
+def make_folder(folder: Path) -> None:
+    """Make a folder; raises Failed with one sentence."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise _unwritable(folder, e) from e
+
+
+def _create(path: Path) -> IO[bytes]:
+    make_folder(path.parent)
+    try:
         return path.open("wb")
     except OSError as e:
-        raise Failed(f"{path} cannot be written ({e.strerror}); choose another place.") from e
+        raise _unwritable(path, e) from e
+
+
+def _unwritable(path: Path, error: OSError) -> Failed:
+    return Failed(f"{path} cannot be written ({error.strerror}); choose another place.")

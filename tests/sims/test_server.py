@@ -1,0 +1,351 @@
+"""On real sockets, with a third party's client: frames, faults, the truth file, the send log."""
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import socket
+import urllib.parse
+import zlib
+
+import httpx2
+import pytest
+import websockets
+from websockets.asyncio.client import connect
+
+from perptape import sims
+from perptape.decode import decoder
+from perptape.errors import BadUsage, Failed
+from perptape.events import MS, NS
+from perptape.sims import scenario, server
+from perptape.sims.truth import read_sent, read_truth
+from perptape.venues import VENUES
+
+BTC = "BTC-USDT-PERP"
+WITHIN_S = 20
+
+
+def go(test):
+    """Run a test's conversation, with a bound."""
+
+    async def bounded():
+        async with asyncio.timeout(WITHIN_S):
+            return await test
+
+    return asyncio.run(bounded())
+
+
+def fast(faults=(), **changes):
+    return scenario.Scenario(start="first-subscribe", faults=tuple(faults), **changes)
+
+
+def visit(running, venue):
+    """A client's websocket; its own pings are off, as this venue's users are told."""
+    origin = running.urls[venue].replace("http", "ws")
+    headers = dict(VENUES[venue].headers)
+    return connect(
+        origin + sims.VENUES[venue].path,
+        ping_interval=None,
+        additional_headers=headers,
+        compression=None,
+    )
+
+
+async def subscribe(client, venue, base="BTC"):
+    shape = VENUES[venue]
+    symbol = sims.VENUES[venue].contracts[base].symbol
+    stream = shape.streams["quotes"][0]
+    for frame in shape.subscribe([shape.topic("quotes", stream, symbol)], NS):
+        await client.send(frame.decode())
+
+
+def inflated(message):
+    return gzip.decompress(message) if isinstance(message, bytes) else message.encode()
+
+
+@pytest.mark.parametrize("venue", sims.VENUES)
+def test_a_third_partys_client_hears_quotes_and_the_log_says_the_same(venue, tmp_path):
+    async def talk():
+        running = await sims.serve([venue], fast(), truth=tmp_path / "t", log_dir=tmp_path)
+        async with visit(running, venue) as client:
+            port = client.local_address[1]
+            await subscribe(client, venue)
+            heard = [inflated(await client.recv()) for _ in range(20)]
+        await running.close()
+        return port, heard
+
+    port, heard = go(talk())
+    read = decoder(venue)
+    quotes = [quote for frame in heard for quote in read(frame)]
+    assert len(quotes) == 19
+    assert all(quote.bid_price < quote.ask_price for quote in quotes)
+    header, sent = read_sent(tmp_path / f"{venue}-1.sent")
+    assert (header.venue, header.connection, header.port) == (venue, 1, port)
+    assert [(zlib.crc32(f), len(f)) for f in heard] == [(s.crc32, s.size) for s in sent[:20]]
+    assert [s.ts_send for s in sent] == sorted(s.ts_send for s in sent)
+    facts = {fact.what: fact for fact in read_truth(tmp_path / "t")}
+    assert facts["connection"].port == port
+    assert facts["connection"].reason == "the client left"
+    assert facts["heard"].market == f"{venue}:{BTC}"
+    assert facts["heard"].frames >= 19
+    assert facts["start"].ts_start <= facts["heard"].ts_start <= facts["heard"].ts_end
+
+
+def test_rest_and_socket_share_a_port_and_each_venue_has_its_own():
+    async def talk():
+        running = await sims.serve(list(sims.VENUES), fast())
+        answers = {}
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            for venue, origin in running.urls.items():
+                shape = VENUES[venue]
+                answer = await client.get(origin + shape.instruments_path)
+                assert answer.headers["content-type"] == "application/json"
+                answers[venue] = shape.read_instruments(answer.content, 0).instruments
+                assert (await client.get(origin + "/nope")).status_code == 404
+        await running.close()
+        return running.urls, answers
+
+    urls, answers = go(talk())
+    assert len(set(urls.values())) == len(sims.VENUES)
+    assert {i.name for found in answers.values() for i in found} == {BTC, "ETH-USDT-PERP"}
+
+
+def test_it_listens_on_loopback_only():
+    async def talk():
+        running = await sims.serve(["bybit"], fast())
+        port = urllib.parse.urlsplit(running.urls["bybit"]).port
+        reached = []
+        for host in ("127.0.0.1", *elsewhere()):
+            try:
+                _, writer = await asyncio.open_connection(host, port)
+            except OSError:
+                continue
+            writer.close()
+            await writer.wait_closed()
+            reached.append(host)
+        await running.close()
+        return reached
+
+    assert go(talk()) == ["127.0.0.1"]
+
+
+def elsewhere():
+    """Addresses of this machine under which another one could reach it, and another loopback."""
+    found = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None)}
+    return {"127.0.0.2", "::1"} | {host for host in found if not host.startswith("127.0.0.1")}
+
+
+async def until_closed(client):
+    """The last of what comes, and how it ends."""
+    try:
+        while True:
+            await client.recv()
+    except websockets.ConnectionClosed as end:
+        return end
+
+
+@pytest.mark.parametrize("venue", sims.VENUES)
+def test_a_disconnect_comes_with_a_close_frame(venue, tmp_path):
+    async def talk():
+        fault = scenario.Fault(200 * MS, venue, "disconnect")
+        running = await sims.serve([venue], fast([fault]), truth=tmp_path / "t")
+        async with visit(running, venue) as client:
+            await subscribe(client, venue)
+            end = await until_closed(client)
+        async with visit(running, venue) as client:
+            await subscribe(client, venue)
+            assert await client.recv()
+        await running.close()
+        return end
+
+    assert go(talk()).rcvd.code == 1001
+    (fact,) = [f for f in read_truth(tmp_path / "t") if f.what == "fault"]
+    assert (fact.kind, fact.venue, fact.connections) == ("disconnect", venue, (1,))
+    gone = next(f for f in read_truth(tmp_path / "t") if f.what == "connection")
+    assert gone.reason == "disconnect" and 0 <= gone.ts_end - fact.ts_start < NS
+
+
+def test_a_reset_is_a_tcp_reset(tmp_path):
+    async def talk():
+        fault = scenario.Fault(200 * MS, "bybit", "reset")
+        running = await sims.serve(["bybit"], fast([fault]), truth=tmp_path / "t")
+        async with visit(running, "bybit") as client:
+            await subscribe(client, "bybit")
+            end = await until_closed(client)
+        await running.close()
+        return end
+
+    end = go(talk())
+    assert end.rcvd is None
+    assert isinstance(end.__cause__, ConnectionResetError)
+
+
+def test_in_a_silence_not_even_a_ping_is_answered_and_then_all_goes_on(tmp_path):
+    async def talk():
+        fault = scenario.Fault(200 * MS, "bybit", "silence", 1200 * MS)
+        running = await sims.serve(["bybit"], fast([fault]), truth=tmp_path / "t")
+        async with visit(running, "bybit") as client:
+            await subscribe(client, "bybit")
+            while await heard_within(client, 0.5):
+                pass
+            pong = await client.ping()
+            await client.send('{"op":"ping","req_id":"late"}')
+            heard = await client.recv()
+            assert not pong.done()
+        await running.close()
+        return heard
+
+    assert json.loads(go(talk()))["topic"] == "orderbook.1.BTCUSDT"
+    (fact,) = [f for f in read_truth(tmp_path / "t") if f.what == "fault"]
+    assert 1150 * MS <= fact.ts_end - fact.ts_start < 1700 * MS
+
+
+async def heard_within(client, seconds):
+    try:
+        async with asyncio.timeout(seconds):
+            return await client.recv()
+    except TimeoutError:
+        return None
+
+
+def told(truth):
+    return any(fact.what == "connection" for fact in read_truth(truth))
+
+
+def test_who_reads_too_slowly_is_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "MOST_BUFFERED", 1_000)
+    rapid = {**scenario.CHARACTERS, "bybit": scenario.Character(updates_per_s=40_000)}
+
+    async def talk():
+        running = await sims.serve(["bybit"], fast(venues=rapid), truth=tmp_path / "t")
+        async with visit(running, "bybit") as client:
+            client.transport.pause_reading()
+            await subscribe(client, "bybit")
+            while not told(tmp_path / "t"):  # noqa: ASYNC110  a file cannot wake us
+                await asyncio.sleep(0.02)
+            client.transport.resume_reading()
+            await until_closed(client)
+        await running.close()
+
+    go(talk())
+    gone = next(f for f in read_truth(tmp_path / "t") if f.what == "connection")
+    assert gone.reason == "reads too slowly"
+
+
+def test_a_shut_door_answers_503_and_opens_again(tmp_path):
+    async def talk():
+        fault = scenario.Fault(100 * MS, "htx", "refuse", 400 * MS)
+        running = await sims.serve(["htx"], fast([fault]), truth=tmp_path / "t")
+        async with visit(running, "htx") as client:
+            await subscribe(client, "htx")
+            await until_closed(client)
+        statuses = []
+        while not statuses or statuses[-1] != 101:
+            try:
+                async with visit(running, "htx"):
+                    statuses.append(101)
+            except websockets.InvalidStatus as refused:
+                statuses.append(refused.response.status_code)
+                await asyncio.sleep(0.02)
+        await running.close()
+        return statuses
+
+    assert set(go(talk())[:-1]) == {503}
+    (fact,) = [f for f in read_truth(tmp_path / "t") if f.what == "fault"]
+    assert fact.kind == "refuse" and 350 * MS <= fact.ts_end - fact.ts_start < 900 * MS
+
+
+def test_a_corrupted_frame_is_in_the_truth_and_in_the_log(tmp_path):
+    async def talk():
+        fault = scenario.Fault(100 * MS, "htx", "corrupt", damage="flip", instrument=BTC)
+        running = await sims.serve(["htx"], fast([fault]), truth=tmp_path / "t", log_dir=tmp_path)
+        async with visit(running, "htx") as client:
+            await subscribe(client, "htx")
+            while True:
+                message = await client.recv()
+                try:
+                    gzip.decompress(message)
+                except (gzip.BadGzipFile, zlib.error, EOFError):
+                    break
+            after = gzip.decompress(await client.recv())
+        await running.close()
+        return message, after
+
+    message, after = go(talk())
+    assert len(decoder("htx")(after)) == 1
+    (fact,) = [f for f in read_truth(tmp_path / "t") if f.what == "fault"]
+    assert fact.crc32 == zlib.crc32(message)
+    _, sent = read_sent(tmp_path / "htx-1.sent")
+    assert (zlib.crc32(message), len(message)) in [(s.crc32, s.size) for s in sent]
+
+
+def test_faults_of_one_venue_do_not_touch_another():
+    async def talk():
+        fault = scenario.Fault(100 * MS, "htx", "reset", 10 * NS)
+        running = await sims.serve(["htx", "bybit"], fast([fault]))
+        async with visit(running, "htx") as struck, visit(running, "bybit") as other:
+            await subscribe(struck, "htx")
+            await subscribe(other, "bybit")
+            await until_closed(struck)
+            for _ in range(20):
+                await other.recv()
+        await running.close()
+
+    go(talk())
+
+
+def test_clients_are_told_when_the_simulation_ends():
+    async def talk():
+        running = await sims.serve(["gateio"], fast())
+        async with visit(running, "gateio") as client:
+            await subscribe(client, "gateio")
+            await client.recv()
+            await running.close()
+            return await until_closed(client)
+
+    assert go(talk()).rcvd.code == 1001
+
+
+def test_a_taken_port_is_said_in_a_sentence():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(Failed, match=f"Port {port} for bybit .*--port"):
+            go(sims.serve(["bybit"], fast(), port=port))
+
+
+def test_a_place_that_cannot_be_written_is_said_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in ({"truth": tmp_path / "file" / "t"}, {"log_dir": tmp_path / "file"}):
+        with pytest.raises(Failed, match="cannot be written"):
+            go(sims.serve(["bybit"], fast(), **place))
+
+
+def test_an_unknown_venue_is_said_in_a_sentence():
+    with pytest.raises(BadUsage, match="'kraken' is not a simulated venue"):
+        go(sims.serve(["kraken"], fast()))
+
+
+def test_run_says_the_words_for_record_and_ends_in_time():
+    lines = []
+    code = sims.run(["bybit", "htx"], fast(), for_ns=50 * MS, say=lines.append)
+    assert code == 0
+    (line,) = lines
+    words = line.split()
+    assert words[::2] == ["--url", "--url"]
+    assert [word.partition("=")[0] for word in words[1::2]] == ["bybit", "htx"]
+    assert all(word.partition("=")[2].startswith("http://127.0.0.1:") for word in words[1::2])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_ends_cleanly_when_interrupted(number, tmp_path):
+    played = scenario.Scenario(faults=(scenario.Fault(0, "bybit", "silence"),))
+
+    def interrupt(_line):
+        os.kill(os.getpid(), number)
+
+    code = sims.run(["bybit"], played, truth=tmp_path / "t", say=interrupt)
+    assert code == 128 + number
+    assert read_truth(tmp_path / "t")[-1].kind == "silence"
