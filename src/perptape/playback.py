@@ -73,7 +73,7 @@ class Tape:
         next_seq = segment.first_seq
         with _mapped(self.path / "raw" / segment.name) as data:
             for found in scan(data):
-                if found.mark is None or found.mark.first_seq + found.mark.frames <= next_seq:
+                if found.mark is None or found.mark.last_seq < next_seq:
                     continue
                 batch = decode(data[found.start : found.stop], found.mark)
                 start = max(0, next_seq - batch.first_seq)
@@ -128,7 +128,7 @@ def _survey(path: Path) -> Segment:
         return Segment(
             name=path.name,
             first_seq=first_seq,
-            frames=marks[-1].first_seq + marks[-1].frames - first_seq if marks else 0,
+            frames=marks[-1].last_seq + 1 - first_seq if marks else 0,
             ts_first=marks[0].ts_first if marks else None,
             ts_last=marks[-1].ts_last if marks else None,
             bytes=len(data),
@@ -141,10 +141,10 @@ def _survey(path: Path) -> Segment:
 def _without_overlaps(files: Iterable[Segment]) -> list[Segment]:
     """Cut each file where a later one begins: it was begun because the earlier had failed."""
     ordered = sorted((f for f in files if f.frames > 0), key=_order)
-    starts = [f.first_seq for f in ordered[1:]]
+    ends = [f.first_seq for f in ordered[1:]] + [1 << 63]
     cut = [
-        replace(f, frames=min(f.last_seq + 1, start) - f.first_seq)
-        for f, start in zip(ordered, [*starts, 1 << 63], strict=True)
+        replace(f, frames=min(f.last_seq + 1, end) - f.first_seq)
+        for f, end in zip(ordered, ends, strict=False)
     ]
     return [f for f in cut if f.frames > 0]
 
@@ -229,7 +229,7 @@ def _altered(data: memoryview, segment: Segment) -> Iterator[_Detail]:
             after = (m.ts_first for w, m in whole if w.start >= f.stop)
             detail = f"bytes {f.start} to {f.stop - 1} are altered"
             yield detail, next(before, None), next(after, None)
-    last_seq = whole[-1][1].first_seq + whole[-1][1].frames - 1 if whole else 0
+    last_seq = whole[-1][1].last_seq if whole else segment.first_seq - 1
     if last_seq < segment.last_seq and all(f.mark is not None or f.torn for f in found):
         yield f"its end is gone, from frame {last_seq + 1}", None, None
 

@@ -41,6 +41,8 @@ STEP_BYTES = 1 << 20
 """What is read, gathered or zeroed at a time."""
 
 _KEY_AT = 2 * U32
+_NO_KEY = bytes(U32)
+"""Where a record is not, or the process died before the very last store: no flipped bit."""
 _LEAST = HEAD.size + TAG.size
 _RECORD = np.dtype(
     [
@@ -165,7 +167,7 @@ def read(path: Path) -> list[Half]:
         with path.open("rb") as file:
             half_bytes = os.fstat(file.fileno()).st_size // 2
             halves = [_read_half(file.fileno(), k * half_bytes, half_bytes) for k in range(2)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
     halves = [half for half in halves if half.offsets or half.damaged]
     return sorted(halves, key=lambda half: half.first_seq if half.offsets else 0)
@@ -183,15 +185,18 @@ def walk(data: bytes) -> Half:
     half = Half(data, array("Q"), [] if intact else [(0, KEYS.size)])
     at = KEYS.size
     while key and at < len(data):
-        has_key = data[at + _KEY_AT : at + COMMIT.size] == key
-        size = _record_size(data, at, key)
-        follows = at + size if size else _next_record(data, at, key)
-        if size:
+        found_key = data[at + _KEY_AT : at + COMMIT.size]
+        if size := _record_size(data, at, key):
+            follows = at + size
+            is_damaged = found_key not in {key, _NO_KEY}
             half.offsets.append(at)
-        if has_key != bool(size) or (not size and follows < len(data)):
+        else:
+            follows = _next_record(data, at, key)
+            is_damaged = found_key == key or follows < len(data)
+            if not is_damaged:
+                break
+        if is_damaged:
             half.damaged.append((at, follows))
-        elif not size:
-            break
         at = follows
     return half._replace(data=data[:at])
 

@@ -120,6 +120,10 @@ class Mark(msgspec.Struct, frozen=True):
     ts_last: int
     wires: dict[int, str]
 
+    @property
+    def last_seq(self) -> int:
+        return self.first_seq + self.frames - 1
+
 
 def _message(columns: list[pa.Array], mark: bytes) -> bytes:
     sink = pa.BufferOutputStream()

@@ -1,0 +1,88 @@
+"""What is refused, each in one sentence that names the next step."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from perptape.errors import BadUsage, Failed
+from perptape.tape import Tape
+
+T0 = 1_700_000_000_000_000_000
+
+
+def test_a_second_writer_is_told_who_the_first_is(tmp_path, write_tape):
+    says = rf"t is being recorded by process {os.getpid()}; .* another directory"
+    with write_tape(tmp_path / "t"), pytest.raises(Failed, match=says):
+        write_tape(tmp_path / "t")
+    write_tape(tmp_path / "t").close()
+
+
+def test_the_lock_of_a_dead_process_is_no_lock(tmp_path, write_tape):
+    code = "import sys, os; from perptape.tape import TapeWriter; from pathlib import Path\n"
+    code += "TapeWriter(Path(sys.argv[1]), half_bytes=65536); os._exit(9)"
+    died = subprocess.run([sys.executable, "-c", code, str(tmp_path / "t")], check=False)  # noqa: S603 - our own words
+    assert died.returncode == 9
+    write_tape(tmp_path / "t").close()
+
+
+def test_what_is_no_tape_is_not_read(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for place in ("", "nowhere", "file"):
+        with pytest.raises(
+            BadUsage, match=r"is not a tape .*; give the directory that record made"
+        ):
+            Tape(tmp_path / place)
+
+
+def test_what_is_not_empty_and_no_tape_is_not_recorded_into(tmp_path, write_tape):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "thesis.tex").write_text("x")
+    with pytest.raises(BadUsage, match="is not a tape and not empty; give a new directory"):
+        write_tape(tmp_path / "t")
+    assert [p.name for p in (tmp_path / "t").iterdir()] == ["thesis.tex"]
+    with pytest.raises(BadUsage, match="is not a directory"):
+        write_tape(tmp_path / "t" / "thesis.tex")
+
+
+def test_segments_whose_manifest_is_gone_are_not_recorded_over(tmp_path, write_tape):
+    with write_tape(tmp_path / "t") as writer:
+        writer.append(0, 0, [b"x"], T0, 1)
+    (tmp_path / "t/tape.json").unlink()
+    with pytest.raises(BadUsage, match="not a tape and not empty"):
+        write_tape(tmp_path / "t")
+
+
+def test_a_directory_left_half_made_is_taken(tmp_path, write_tape):
+    (tmp_path / "t/raw").mkdir(parents=True)
+    (tmp_path / "t/lock").touch()
+    (tmp_path / "t/tape.json.new").write_text("{")
+    write_tape(tmp_path / "t").close()
+
+
+@pytest.mark.parametrize("version", ["2", "99"])
+def test_a_newer_format_is_neither_read_nor_written(version, tmp_path, write_tape):
+    write_tape(tmp_path / "t").close()
+    file = tmp_path / "t/tape.json"
+    file.write_text(file.read_text().replace('"format_version": 1', f'"format_version": {version}'))
+    says = rf"t has format version {version}, .* install a newer perptape"
+    with pytest.raises(Failed, match=says):
+        Tape(tmp_path / "t")
+    with pytest.raises(Failed, match=says):
+        write_tape(tmp_path / "t")
+
+
+def test_an_unreadable_manifest_is_damage_and_the_frames_are_read(tmp_path, write_tape):
+    with write_tape(tmp_path / "t") as writer:
+        writer.append(0, 0, [b"x"], T0, 1)
+    (tmp_path / "t/tape.json").write_bytes(b"\xff\x00")
+    tape = Tape(tmp_path / "t")
+    assert [f.payload for f in tape.frames()] == [b"x"]
+    assert [d.file for d in tape.damage()] == ["tape.json"]
+
+
+def test_an_unwritable_directory_is_one_sentence(write_tape):
+    with pytest.raises(Failed, match=r"cannot write to /proc/t: .*; check its permissions"):
+        write_tape(Path("/proc/t"))
