@@ -30,13 +30,15 @@ ASK_TIME_S = 60.0
 class Desk(Protocol):
     """What all venues of a recording share."""
 
-    tape: Sink
     clock: Clock
     route: Route
     client: httpx2.AsyncClient
     random: Random
     wires: dict[Wire, Tally]
     """Those that are open, or being opened."""
+
+    @property
+    def tape(self) -> Sink: ...
 
     def heed(self) -> None:
         """Stop all reading if the tape is full."""

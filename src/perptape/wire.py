@@ -5,6 +5,7 @@ check of its content, sees it.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
@@ -22,6 +23,9 @@ from perptape.route import Route
 from perptape.session import Session, Wanted
 from perptape.venues.venue import Venue
 
+READ_BYTES = 256 << 10
+"""What a plain socket holds for one read, so that a flood leaves the other wires their turn; TLS
+reads no more anyway."""
 RECORD_BYTES = 4 << 20
 """Inflated frames go to the tape in records of about this size at most."""
 UNSENT_BYTES = 1 << 20
@@ -116,7 +120,7 @@ class Wire:
     async def gone(self) -> None:
         """Wait until the peer has closed its half too."""
         if self.session is not None:
-            with suppress(WSProtocolError):
+            with suppress(Exception):  # told by over()
                 await self._transport.wait_disconnected()
 
     def pause(self) -> None:
@@ -140,6 +144,9 @@ class Wire:
         if self._abandoned:
             transport.disconnect(graceful=False)
             return
+        if not transport.is_secure:
+            plain: socket.socket = transport.underlying_transport.get_extra_info("socket")
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
         ts, mono = self._clock.now()
         self.number = self._tape.new_wire(self.venue.name)
         payload = msgspec.json.encode(opened(self.venue, self._wanted))

@@ -124,7 +124,8 @@ class MemoryTape:
     def __init__(self, path=Path("/")):
         self.records = []
         self.venues = {0: ""}
-        self.full = self.closed = self.continued = False
+        self.full = self.closed = False
+        self.ts_before, self.troubles = None, 0
         self.trouble = None
         self.backlog_frames = self.ticks = 0
         self.path = path
@@ -201,8 +202,21 @@ class Peer:
         self.reader, self.writer = reader, writer
         self.request = b""
 
-    async def handshake(self):
+    async def answer(self, pages):
+        """Answer a REST call from ``pages``; give whether it was one, not a websocket."""
         self.request = await self.reader.readuntil(b"\r\n\r\n")
+        if b"sec-websocket-key" in self.request.lower():
+            return False
+        path = self.request.split()[1].decode()
+        page = pages.get(path, (404, b""))
+        status, body, *more = page(self.request) if callable(page) else page
+        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+        self.writer.write(head.encode() + b"".join(more) + b"\r\n" + body)
+        await self.writer.drain()
+        return True
+
+    async def handshake(self):
+        self.request = self.request or await self.reader.readuntil(b"\r\n\r\n")
         key = self.request.lower().split(b"sec-websocket-key: ")[1]
         at = self.request.lower().index(key)
         key = self.request[at:].split(b"\r\n")[0]
@@ -213,6 +227,8 @@ class Peer:
         )
 
     async def send(self, *frames):
+        if self.writer.is_closing():
+            raise ConnectionError
         self.writer.write(b"".join(frames))
         await self.writer.drain()
 
@@ -271,6 +287,20 @@ async def serving(script, *, tls=None, handshake=True):
         raise errors[0]
 
 
+@contextlib.asynccontextmanager
+async def exchange(script, pages=None):
+    """Run REST ``pages`` and, for each websocket, ``script(peer)``; give the origin."""
+    told = {"/instruments": (200, b'{"coins":["BTC","ETH"]}'), "/time": (200, b"1")} | (pages or {})
+
+    async def either(peer):
+        if not await peer.answer(told):
+            await peer.handshake()
+            await script(peer)
+
+    async with serving(either, handshake=False) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
 async def live(script, *, venue=ACME, symbols=("BTC",), tape=None):
     """Live one wire against ``script``; give what ended it, and the tape."""
     tape = tape or MemoryTape()
@@ -291,6 +321,8 @@ def wires():
         ACME=ACME,
         MemoryTape=MemoryTape,
         data=data,
+        exchange=exchange,
+        file=__file__,
         frame=frame,
         live=live,
         serving=serving,
