@@ -34,9 +34,15 @@ HALF_BYTES = 32 << 20
 ROOM_BYTES = 12 << 20
 """What is kept free for reads that came before the sockets could be stopped."""
 
+# Names that the hot path finds in one step.
 _COMMIT_BYTES = COMMIT.size
+_put_commit = COMMIT.pack_into
+_pack_head = HEAD.pack
+_crc32 = zlib_ng.crc32
 _ZEROS = bytes(STEP_BYTES)
-_PACK_U32: list[Callable[..., bytes]] = [struct.Struct(f"<{n}I").pack for n in range(65)]
+_PACKED = 65
+_PACK_U32: list[Callable[..., bytes]] = [struct.Struct(f"<{n}I").pack for n in range(_PACKED)]
+_PACK_ONE = _PACK_U32[1]
 
 
 class Chunk(NamedTuple):
@@ -105,14 +111,18 @@ class Tail:
         Gives the bytes since the last cut; 0 if the half has no room, and then nothing is copied.
         """
         n = len(payloads)
-        sizes = map(len, payloads)
-        lengths = _PACK_U32[n](*sizes) if n < len(_PACK_U32) else _u32(sizes)
+        if n == 1:
+            lengths = _PACK_ONE(len(payloads[0]))
+        elif n < _PACKED:
+            lengths = _PACK_U32[n](*map(len, payloads))
+        else:
+            lengths = _u32(map(len, payloads))
         flags = 0
         if wire_sizes is not None:
             lengths += _u32(wire_sizes)
             flags = HAS_SIZES
         mono = NO_MONO if ts_mono is None else ts_mono
-        head = HEAD.pack(seq, ts_recv, mono, n, kind, flags)
+        head = _pack_head(seq, ts_recv, mono, n, kind, flags)
         body = b"".join((head, self._tags[wire], lengths, *payloads))
         at = self._at
         stop = at + _COMMIT_BYTES + len(body)
@@ -120,7 +130,7 @@ class Tail:
             return 0
         key = self._key
         self._map[at + _COMMIT_BYTES : stop] = body
-        COMMIT.pack_into(self._map, at, zlib_ng.crc32(body, key), len(body), key)
+        _put_commit(self._map, at, _crc32(body, key), len(body), key)
         self._offsets.append(at)
         self._at = stop
         return stop - self._cut_at

@@ -69,6 +69,7 @@ class TapeWriter:
             os.close(self._lock)
             raise
         self._tail.name_wire(0, "")
+        self._put = self._tail.append
         before = self._segments.manifest.segments
         self.ts_before = max((s.ts_last or 0 for s in before), default=0) or None
         self._next_wire = 1 + max((s.last_wire for s in before), default=0)
@@ -148,11 +149,10 @@ class TapeWriter:
         seq = self._next_seq
         if not payloads:
             return seq
-        put = self._tail.append
-        open_bytes = put(seq, wire, kind, payloads, ts_recv, ts_mono, wire_sizes)
+        open_bytes = self._put(seq, wire, kind, payloads, ts_recv, ts_mono, wire_sizes)
         if not open_bytes:
             self._take_other_half()
-            open_bytes = put(seq, wire, kind, payloads, ts_recv, ts_mono, wire_sizes)
+            open_bytes = self._put(seq, wire, kind, payloads, ts_recv, ts_mono, wire_sizes)
             if not open_bytes:
                 raise Failed("a read is larger than the tape's tail; record fewer markets")
         self._next_seq = seq + len(payloads)
