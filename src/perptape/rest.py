@@ -46,6 +46,7 @@ class Rest:
 
     def __init__(self, client: httpx2.AsyncClient, venue: Venue, tape: Sink, clock: Clock) -> None:
         self._client, self._venue, self._tape, self._clock = client, venue, tape, clock
+        self._banned_until = clock.mono()
         self.number = tape.new_wire(venue.name)
 
     async def instruments(self, failed: Callable[[str], None]) -> list[Instrument]:
@@ -60,7 +61,7 @@ class Rest:
         ):
             with attempt:
                 try:
-                    return await self._list()
+                    return await self.ask()
                 except Unreachable as error:
                     self.note(Note(note="unreachable", reason=str(error)))
                     failed(str(error))
@@ -69,7 +70,7 @@ class Rest:
 
     async def time(self) -> None:
         """Ask for the venue's clock, for the tape alone."""
-        if self._venue.time_path:
+        if self._venue.time_path and self._clock.mono() >= self._banned_until:
             try:
                 await self._get("time", self._venue.time_path)
             except Unreachable as error:
@@ -79,7 +80,8 @@ class Rest:
         """Write a remark about the venue that belongs to no socket."""
         self._write(Kind.NOTE, msgspec.json.encode(note))
 
-    async def _list(self) -> list[Instrument]:
+    async def ask(self) -> list[Instrument]:
+        """Ask for the whole list once. Raises Unreachable."""
         found = [each async for page in self._pages() for each in page.instruments]
         if not found:
             raise Unreachable("its instrument list is empty")
@@ -120,7 +122,9 @@ class Rest:
         )
         self._write(Kind.REST, msgspec.json.encode(answer))
         if status != HTTP_OK:
-            wait_ns = asked_wait_ns(status, headers, self._clock.now()[0])
+            ts, mono = self._clock.now()
+            wait_ns = asked_wait_ns(status, headers, ts)
+            self._banned_until = mono + wait_ns
             raise Unreachable(f"{url}: HTTP {status}", wait_ns)
         return body
 

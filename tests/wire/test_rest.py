@@ -85,6 +85,12 @@ def test_a_venue_that_names_a_time_is_not_asked_before(wires):
     assert asked[1] - asked[0] >= 2
 
 
+def test_during_a_ban_nothing_is_asked(wires):
+    pages = {"/time": (418, b"", b"Retry-After: 60\r\n")}
+    _, tape, _ = wires.run(ask(wires, pages, times=3))
+    assert [(a.what, a.status) for a in answers(tape)] == [("instruments", 200), ("time", 418)]
+
+
 def test_a_list_without_end_is_left(wires, monkeypatch):
     monkeypatch.setattr(module, "PAGES", 3)
     pages = {"/instruments": (200, b'{"coins":["BTC"],"next":"/instruments"}')}

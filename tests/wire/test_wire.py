@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import resource
+import socket
 import ssl
 import time
 
@@ -483,6 +484,31 @@ def test_a_handshake_that_comes_too_late_opens_nothing(wires):
         assert tape.records == []
 
     wires.run(main())
+
+
+def test_a_dead_first_address_costs_a_quarter_of_a_second(wires, monkeypatch):
+    resolve = socket.getaddrinfo
+
+    def both(host, port, *rest, **more):
+        if host != "acme.test":
+            return resolve(host, port, *rest, **more)
+        return [found for ip in ("127.0.0.2", "127.0.0.1") for found in resolve(ip, port, *rest)]
+
+    async def main():
+        async with wires.serving(idle) as port:
+            with socket.create_server(("127.0.0.2", port), backlog=0) as dead:
+                callers = [socket.socket() for _ in range(4)]  # its queue is full: no answer
+                for caller in callers:
+                    caller.settimeout(0)
+                    caller.connect_ex(dead.getsockname())
+                begun = time.monotonic()
+                await reach(wires, f"ws://acme.test:{port}/")
+                for caller in callers:
+                    caller.close()
+        return time.monotonic() - begun
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    assert 0.2 <= asyncio.run(main()) < 2
 
 
 @pytest.fixture(scope="module")
