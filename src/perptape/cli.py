@@ -254,7 +254,7 @@ def instruments(
 ) -> int:
     """List what trades where, with multipliers, asked of the venues now."""
     from perptape import plan, screen  # noqa: PLC0415
-    from perptape.rest import listed  # noqa: PLC0415
+    from perptape.listing import listed  # noqa: PLC0415
 
     found = listed(plan.venues_at(split(venues), plan.origins(url or [])))
     screen.print_instruments(found, pattern, as_json=json, say=say)

@@ -21,6 +21,7 @@ from perptape.importers import ImportSummary
 from perptape.plan import Choice
 from perptape.record import run
 from perptape.status import MarketStatus
+from perptape.verify import EXPECTED
 
 if TYPE_CHECKING:
     from perptape.instruments import Instrument
@@ -91,7 +92,8 @@ def _why(market: verify.Market) -> str:
     for interval in market.intervals:
         count, ns = spans.get(interval.reason, (0, 0))
         spans[interval.reason] = (count + 1, ns + interval.end - interval.start)
-    worst = sorted(spans.items(), key=lambda item: -item[1][1])
+    told = {r: span for r, span in spans.items() if r not in EXPECTED or span[1] >= NS // 10}
+    worst = sorted(told.items(), key=lambda item: -item[1][1])
     words = [
         f"{reason} {ns / NS:.1f} s" + (f" ({count} times)" if count > 1 else "")
         for reason, (count, ns) in worst[:INTERVALS_SHOWN]
