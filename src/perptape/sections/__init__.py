@@ -1,0 +1,11 @@
+"""The parts of the page, one a file: findings in, HTML out."""
+
+from perptape.sections.completeness import completeness
+from perptape.sections.matrix import matrix
+from perptape.sections.one_pair import one_pair
+from perptape.sections.opening import opening
+from perptape.sections.pairs import pairs
+from perptape.sections.provenance import provenance
+
+SECTIONS = (opening, completeness, matrix, pairs, one_pair, provenance)
+"""In the order of the page."""

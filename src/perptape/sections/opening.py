@@ -1,0 +1,154 @@
+"""What was heard, how completely, and what a difference was worth, in plain words."""
+
+from collections.abc import Mapping, Sequence
+
+from perptape.events import NS
+from perptape.findings import Market, Pair, Report, ranked
+from perptape.sections.elements import coin_of, esc
+from perptape.wording import bps, duration, listed, names_of, number, percent, utc, venue_of
+
+NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+REASONS_NAMED = 4
+WORDS = {
+    "Market": """one instrument on one venue, such as bybit:BTC-USDT-PERP; prices are per one
+        base coin.""",
+    "bps": """basis points: 1 bps is 0.01 %, so 1 bps of 60 000 is 6.""",
+    "Gap": """sell at the bid of one market, buy at the ask of another at the same moment:
+        10 000 (bid / ask - 1) bps. Above zero the two prices
+        cross. Nothing is paid yet.""",
+    "Edge": """the gap after paying both taker fees, at the size that stood at the top of both
+        books. Only an edge above zero could have been kept, and only by someone fast enough.""",
+    "Trusted": """time in which the connection and its data were known to be whole. Every number
+        here is from trusted time only.""",
+    "Time": """UTC, and always when a message reached the recorder, never when a venue says that
+        it was sent.""",
+    "Mean, median, share": """over the moments at which either market changed. The grid instead
+        looks every 100 ms.""",
+    "Top size": """median of what both sides offered at their best price, in quote currency.""",
+}
+ALONE = (
+    "With one market there is nothing to compare: record at least two venues that trade "
+    "the same coin, for example: perptape record BTC-USDT --venues bybit,htx."
+)
+TWO_CURRENCIES = (
+    "All pairs compare different quote currencies, so none is ranked: "
+    "their gap contains the exchange rate of the two currencies."
+)
+
+
+def opening(report: Report) -> str:
+    """Say what this is, the verdict, and the words it uses."""
+    tapes = ", ".join(s.tape for s in report.provenance.tapes)
+    thoughts = "".join(f"<p>{esc(' '.join(part))}</p>" for part in verdict(report))
+    notes = "".join(f'<p class="note">{esc(n)}</p>' for n in report.provenance.notes)
+    words = "".join(
+        f"<div><dt>{term}</dt><dd>{' '.join(meaning.split())}</dd></div>"
+        for term, meaning in WORDS.items()
+    )
+    return (
+        f'<header><p class="over">Perptape report on {esc(tapes)}</p>'
+        f"<h1>{esc(title(report))}</h1>"
+        f'<div class="verdict">{thoughts}</div>{notes}<dl class="words">{words}</dl></header>'
+    )
+
+
+def title(report: Report) -> str:
+    """``BTC on bitget, bybit and htx``."""
+    venues = sorted({venue_of(m.market) for m in report.markets})
+    bases = sorted({coin_of(m.market) for m in report.markets})
+    return f"{listed(bases)} on {listed(venues)}"
+
+
+def verdict(report: Report) -> tuple[Sequence[str], Sequence[str]]:
+    """Say in a few sentences what was heard and how completely, and what a gap was worth."""
+    return [_heard(report), *_complete(report.markets)], _worth(report)
+
+
+def _heard(report: Report) -> str:
+    count = len(report.markets)
+    numeral = NUMERALS[count] if count < len(NUMERALS) else str(count)
+    quotes = number(sum(m.quotes for m in report.markets), 0)
+    span = duration((report.ts_to - report.ts_from) / NS)
+    plural = "market" if count == 1 else "markets"
+    return (
+        f"{numeral.capitalize()} {plural}, {span} from {utc(report.ts_from, 0)} "
+        f"to {utc(report.ts_to, 0)} UTC, {quotes} quotes."
+    )
+
+
+def _complete(markets: Sequence[Market]) -> list[str]:
+    names = names_of(m.market for m in markets)
+    unheard = [m for m in markets if not m.trusted_s]
+    heard = [m for m in markets if m.trusted_s]
+    said = [f"{names[m.market]} was never heard{_because(m)}." for m in unheard]
+    torn = [m for m in heard if m.missing]
+    if not heard:
+        return said
+    if not torn:
+        who = " on the others" if unheard else " on any of them" if len(heard) > 1 else ""
+        return [f"Nothing is missing{who}.", *said]
+    worst = min(torn, key=lambda m: (m.trusted_share, m.market))
+    share = f"{percent(worst.trusted_share)} trusted{_because(worst)}"
+    if len(heard) == 1:
+        return [f"Not all of it was heard whole: {share}.", *said]
+    whole = f"Of {len(heard)} markets {len(heard) - len(torn)} are complete"
+    return [f"{whole}; {names[worst.market]} is the least so, {share}.", *said]
+
+
+def _because(market: Market) -> str:
+    reasons = list(dict.fromkeys(i.reason for i in market.missing))
+    return f" ({', '.join(reasons[:REASONS_NAMED])})" if reasons else ""
+
+
+def _worth(report: Report) -> list[str]:
+    if len(report.markets) == 1:
+        return [ALONE]
+    best = next(iter(ranked(report.pairs)), None)
+    if best is None or best.gap_bps is None:
+        return [_nothing_ranked(report.pairs)]
+    names = names_of(m.market for m in report.markets)
+    gap = best.gap_bps
+    widest = (
+        f"The widest gap before fees: {_legs(best, names)}, "
+        f"{bps(gap.median)} bps at the median and {bps(gap.max)} bps at best, "
+        f"over {duration(best.trusted_s)} in which both were trusted."
+    )
+    return [widest, *_left(best, report.pairs, names)]
+
+
+def _nothing_ranked(pairs: Sequence[Pair]) -> str:
+    if any(p.gap_bps for p in pairs):
+        return TWO_CURRENCIES
+    if pairs:
+        return "No two markets were trusted at the same time, so no gap is known."
+    return "No two markets trade the same coin, so there is nothing to compare."
+
+
+def _left(best: Pair, pairs: Sequence[Pair], names: Mapping[str, str]) -> list[str]:
+    top = max(ranked(pairs), key=lambda p: p.best_edge_bps)
+    if top.edge_bps is None:
+        return ["What fees leave of it is not known: the taker fees of these venues are not."]
+    where = "" if top is best else f" ({_legs(top, names)})"
+    if top.best_edge_bps <= 0:
+        return [f"After both taker fees nothing was left: the best moment{where} was {_edge(top)}."]
+    said = [] if best.edge_bps is None or top is best else [_of_best(best)]
+    share = percent(top.edge_bps.share_positive)
+    kept = (
+        f"After both taker fees the best moment{where} left {_edge(top)} at the top of the book; "
+        f"the edge was above zero at {share} of the updates."
+    )
+    return [*said, kept]
+
+
+def _legs(pair: Pair, names: Mapping[str, str]) -> str:
+    return f"sell on {names[pair.sell]}, buy on {names[pair.buy]}"
+
+
+def _edge(pair: Pair) -> str:
+    return f"{bps(pair.best_edge_bps)} bps"
+
+
+def _of_best(best: Pair) -> str:
+    if best.best_edge_bps <= 0:
+        return f"Of that nothing was left after both taker fees: at best {_edge(best)}."
+    return f"After both taker fees it left {_edge(best)} at best."
