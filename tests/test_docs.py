@@ -23,9 +23,7 @@ def blocks(text, language):
 
 def layers():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    (contract,) = [
-        c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers"
-    ]
+    (contract,) = [c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers"]
     return contract["layers"]
 
 
@@ -69,8 +67,8 @@ def test_the_record_lines_of_the_readme_parse(tmp_path):
     assert len(records) == 3
     (tmp_path / "run.toml").write_text(blocks(README, "toml")[0])
     for words in records:
-        words = [str(tmp_path / w) if w == "run.toml" else w for w in words]
-        _, bound, _ = cli.app.parse_args(["record", *words])
+        placed = [str(tmp_path / w) if w == "run.toml" else w for w in words]
+        _, bound, _ = cli.app.parse_args(["record", *placed])
         assert bound.arguments
 
 

@@ -80,7 +80,7 @@ def near(found, *expected):
 
 
 def fault(recorded, venue):
-    result, truth, _ = recorded
+    _, truth, _ = recorded
     begun = next(fact.ts_start for fact in truth if fact.what == "start")
     (fact,) = [f for f in truth if f.what == "fault" and f.venue == venue]
     return (fact.ts_start - begun) / NS, (fact.ts_end - begun) / NS

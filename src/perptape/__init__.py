@@ -17,13 +17,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from perptape.measures import gaps
-    from perptape.recording import Recording as open  # noqa: A004 - the library's own verb
+    from perptape.measures.gaps import gaps
+    from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "gaps", "open"]
 
-_HOMES = {"open": ("perptape.recording", "Recording"), "gaps": ("perptape.measures", "gaps")}
+_HOMES = {"open": ("perptape.recording", "Recording"), "gaps": ("perptape.measures.gaps", "gaps")}
 
 
 def __getattr__(name: str) -> object:

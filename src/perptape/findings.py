@@ -113,7 +113,7 @@ class Pair(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def best_edge_bps(self) -> float:
         """The best moment after fees; minus infinity where it is not known."""
-        best = self.edge_bps and self.edge_bps.max
+        best = None if self.edge_bps is None else self.edge_bps.max
         return -math.inf if best is None else best
 
 
