@@ -116,7 +116,7 @@ def start(program, path, *words):
     told.write_bytes(bytes(8))
     code = textwrap.dedent(LIVES) + textwrap.dedent(program)
     command = [sys.executable, "-c", code, str(path), str(told), *map(str, words)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     return process, told
 
 

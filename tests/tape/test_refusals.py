@@ -23,7 +23,7 @@ def test_a_second_writer_is_told_who_the_first_is(tmp_path, write_tape):
 def test_the_lock_of_a_dead_process_is_no_lock(tmp_path, write_tape):
     code = "import sys, os; from perptape.tape import TapeWriter; from pathlib import Path\n"
     code += "TapeWriter(Path(sys.argv[1]), half_bytes=65536); os._exit(9)"
-    died = subprocess.run([sys.executable, "-c", code, str(tmp_path / "t")], check=False)  # noqa: S603 - our own words
+    died = subprocess.run([sys.executable, "-c", code, str(tmp_path / "t")], check=False)
     assert died.returncode == 9
     write_tape(tmp_path / "t").close()
 
