@@ -39,7 +39,8 @@ LOW = (1 << LIMB) - 1
 PAGE_BITS = 10
 PAGE = 1 << PAGE_BITS
 SERIES_BITS = 39
-EMPTY = -1
+NOWHERE = 0
+"""The slot of no page: its page stays zero, its name is no name."""
 MOST_COUNT = 2**16 - 1
 MANTISSA_SHIFT = 39
 """Notionals are counted by the upper bits of their float64: right to 6.2e-5 of it."""
@@ -199,27 +200,28 @@ def _count(keys: Ints, weights: Ints, n: Int, first_bin: Int, counts: Counts) ->
     names, slots, pages, table, spill = counts
     mask = len(slots) - 1
     used, spilled = table[USED], table[SPILLED]
-    name = slot = EMPTY
     for k in range(n):
         of_bin = first_bin + keys[k]
-        if of_bin >> PAGE_BITS != name:
-            name = of_bin >> PAGE_BITS
-            mixed = name * HASH
-            at = (mixed ^ (mixed >> 32)) & mask
-            while slots[at] != EMPTY and names[slots[at]] != name:
+        name, column = of_bin >> PAGE_BITS, of_bin & (PAGE - 1)
+        mixed = name * HASH
+        at = (mixed ^ (mixed >> 32)) & mask
+        slot = slots[at]
+        while names[slot] != name:
+            if slot != NOWHERE:
                 at = (at + 1) & mask
-            if slots[at] == EMPTY and used < len(names):
-                slots[at] = used
+                slot = slots[at]
+            elif used < len(names):
+                slot = slots[at] = used
                 names[used] = name
                 used += 1
-            slot = slots[at]
-        total = weights[k] + (0 if slot == EMPTY else pages[slot, of_bin & (PAGE - 1)])
-        if slot == EMPTY or total > MOST_COUNT:
+            else:
+                break
+        total = pages[slot, column] + weights[k]
+        if slot == NOWHERE or total > MOST_COUNT:
             spill[spilled, 0], spill[spilled, 1] = of_bin, total
             spilled += 1
             total = 0
-        if slot != EMPTY:
-            pages[slot, of_bin & (PAGE - 1)] = total
+        pages[slot, column] = total
     table[USED], table[SPILLED] = used, spilled
 
 
@@ -234,10 +236,10 @@ def rehash(counts: Counts) -> None:
     """Fill empty ``slots`` from the pages in use."""
     names, slots = counts.names, counts.slots
     mask = len(slots) - 1
-    for slot in range(counts.table[USED]):
+    for slot in range(1, counts.table[USED]):
         mixed = names[slot] * HASH
         at = (mixed ^ (mixed >> 32)) & mask
-        while slots[at] != EMPTY:
+        while slots[at] != NOWHERE:
             at = (at + 1) & mask
         slots[at] = slot
 

@@ -7,7 +7,6 @@ from fractions import Fraction
 import numpy as np
 
 from perptape.kernels import (
-    EMPTY,
     PAGE,
     PAGE_BITS,
     SERIES_BITS,
@@ -24,6 +23,7 @@ from perptape.kernels import (
 
 FIRST_PAGES = 1 << 8
 SLOTS_PER_PAGE = 4
+NO_NAME = -1
 SERIES_SHIFT = SERIES_BITS + PAGE_BITS
 MIDDLE = 1 << (SERIES_SHIFT - 1)
 """Offset of a series' key 0 among its bins."""
@@ -35,12 +35,13 @@ class SparseCounts:
     def __init__(self, spill: int) -> None:
         """``spill`` is the most that a loop may count before it returns."""
         self.arrays = Counts(
-            names=np.empty(FIRST_PAGES, np.int64),
-            slots=np.full(FIRST_PAGES * SLOTS_PER_PAGE, EMPTY, np.int64),
+            names=np.full(FIRST_PAGES, NO_NAME, np.int64),
+            slots=np.zeros(FIRST_PAGES * SLOTS_PER_PAGE, np.int64),
             pages=np.zeros((FIRST_PAGES, PAGE), np.uint16),
             table=np.zeros(TABLE, np.int64),
             spill=np.empty((spill, 2), np.int64),
         )
+        self.arrays.table[USED] = 1  # the page of nowhere
         self._wide: Counter[int] = Counter()
         """What did not fit into the pages."""
 
@@ -60,9 +61,9 @@ class SparseCounts:
     def _double(self) -> None:
         old = self.arrays
         more = 2 * len(old.names)
-        names, pages = np.empty(more, np.int64), np.zeros((more, PAGE), np.uint16)
+        names, pages = np.full(more, NO_NAME, np.int64), np.zeros((more, PAGE), np.uint16)
         names[: len(old.names)], pages[: len(old.pages)] = old.names, old.pages
-        slots = np.full(more * SLOTS_PER_PAGE, EMPTY, np.int64)
+        slots = np.zeros(more * SLOTS_PER_PAGE, np.int64)
         self.arrays = Counts(names, slots, pages, old.table, old.spill)
         rehash(self.arrays)
 

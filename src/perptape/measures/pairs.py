@@ -14,7 +14,7 @@ from perptape.errors import Failed
 from perptape.kernels import NEVER, Chunk, Floats, Ints, Trust
 from perptape.measures.counts import SparseCounts, scratch
 
-BLOCK_ENTRIES = 1 << 16
+BLOCK_ENTRIES = 1 << 15
 """Entries of all streams of a block, so that they stay in a core's cache together."""
 WAITING = (1 << 16) + 16
 """Notionals of a pair that are counted together."""
