@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from perptape.events import NS
 
-EXPECTED = frozenset({"start", "shutdown"})
-"""Reasons of untrusted time that every whole recording has."""
+ABSENT = "not recorded"
+EXPECTED = frozenset({"start", "shutdown", ABSENT})
+"""Reasons of untrusted time that take nothing from what was recorded."""
 
 
 class Interval(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,6 +52,8 @@ class Market(msgspec.Struct, frozen=True, omit_defaults=True):
     latency_ms: Latency | None = None
     intervals: tuple[Interval, ...] = ()
     """The untrusted ones."""
+    absent: tuple[Interval, ...] = ()
+    """Time of the report in which nobody recorded this market."""
 
     @property
     def trusted_share(self) -> float:

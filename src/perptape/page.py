@@ -20,7 +20,7 @@ from perptape.sections import SECTIONS
 from perptape.sections.completeness import coalesced
 from perptape.sections.one_pair import pair_words
 from perptape.sections.opening import title
-from perptape.wording import duration, instrument_of, names_of, venue_of
+from perptape.wording import duration, instrument_of, labels, venue_of
 
 ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
@@ -96,9 +96,8 @@ def _axis(series: Series) -> dict[str, object]:
 
 def _market(market: Market, report: Report) -> dict[str, object]:
     name = market.market
-    holes = coalesced(market.intervals, report.ts_from, report.ts_to)
+    holes = coalesced((*market.intervals, *market.absent), report.ts_from, report.ts_to)
     known: dict[str, object] = {
-        "label": names_of(m.market for m in report.markets)[name],
         "quote": quote_of(instrument_of(name)),
         "untrusted": [[i.start / NS, i.end / NS, i.reason] for i in holes],
     }
@@ -109,7 +108,7 @@ def _market(market: Market, report: Report) -> dict[str, object]:
     base = _middle(bid, ask)
     return {
         **known,
-        "axis": report.series.index(series),
+        "axis": next(k for k, s in enumerate(report.series) if s is series),
         "base_price": base,
         "bid": _packed(bid, base),
         "ask": _packed(ask, base),
@@ -123,6 +122,7 @@ def _pair(pair: Pair, report: Report) -> dict[str, object]:
     return {
         "sell": places[pair.sell],
         "buy": places[pair.buy],
+        "labels": labels(pair.sell, pair.buy),
         "words": pair_words(pair),
         "gap": None if gap is None else _packed(gap, 0.0),
         "mean": pair.gap_bps.mean if pair.gap_bps else None,

@@ -1,6 +1,5 @@
 """Tapes -> numbers and figures -> one page that needs no server, one JSON, and pictures."""
 
-import hashlib
 import re
 import sys
 import tempfile
@@ -11,33 +10,29 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from perptape import __version__, charts, tables
+from perptape import charts, tables
 from perptape.errors import BadUsage, Failed
-from perptape.fees import base_fees, read_fees
 from perptape.findings import (
-    Contract,
+    ABSENT,
     Drawn,
     Fee,
     Interval,
     Market,
     Pair,
-    Provenance,
     Report,
-    Source,
 )
 from perptape.instruments import base_of
-from perptape.manifest import NAME as MANIFEST
 from perptape.measures import Result, gaps
+from perptape.origin import provenance, taker_fees
 from perptape.page import to_html
 from perptape.tabulate import fresh
-from perptape.tape import Tape
 
 LINES_DRAWN = 60_000
 """Steps of all lines together that a page holds, so that it stays under about a megabyte ..."""
 STEPS_AT_MOST, STEPS_AT_LEAST = 1000, 200
 """... of a line, however many there are."""
-FEE_AT_MOST = 0.05
-"""A larger fee is one written in percent or in basis points."""
+ABSENT_AT_LEAST_NS = 1_000_000
+"""The ledgers of several tapes need not meet to the nanosecond."""
 
 Progress = Callable[[int, int], None]
 
@@ -72,7 +67,7 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
     Raises BadUsage for what cannot be meant, Failed for a tape without quotes.
     """
     _check(asked)
-    fees = _fees(asked.fees)
+    fees = taker_fees(asked.fees)
     heard = _heard(asked, progress)
     found = list(_measured(asked, heard, fees))
     _refuse_silence(asked, found)
@@ -82,7 +77,9 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
         ts_to=heard.ts_to,
         markets=markets,
         pairs=tuple(_with_reason(p) for r in found for p in r.found_pairs),
-        provenance=_provenance(asked, heard, fees, [m.market for m in markets]),
+        provenance=provenance(
+            asked.tapes, heard.roots, [m.market for m in markets], fees, _parameters(asked)
+        ),
         series=tuple(r.series for r in found),
     )
 
@@ -147,10 +144,9 @@ def _refuse_silence(asked: Asked, found: Sequence[Result]) -> None:
 
 def _with_intervals(market: Market, heard: Heard) -> Market:
     venue, _, instrument = market.market.partition(":")
-    rows = heard.ledger.filter(
-        (pl.col("venue") == venue)
-        & (pl.col("instrument") == instrument)
-        & (pl.col("state") == "untrusted")
+    own = heard.ledger.filter((pl.col("venue") == venue) & (pl.col("instrument") == instrument))
+    rows = own.filter(
+        (pl.col("state") == "untrusted")
         & (pl.col("ts_end") >= heard.ts_from)
         & (pl.col("ts_start") <= heard.ts_to)
     ).sort("ts_start", "ts_end", maintain_order=True)
@@ -160,7 +156,19 @@ def _with_intervals(market: Market, heard: Heard) -> Market:
             "ts_start", "ts_end", "reason", "detail"
         ).iter_rows()
     )
-    return msgspec.structs.replace(market, intervals=intervals)
+    spans = own.sort("ts_start").select("ts_start", "ts_end").rows()
+    return msgspec.structs.replace(
+        market, intervals=intervals, absent=tuple(_absent(spans, heard.ts_from, heard.ts_to))
+    )
+
+
+def _absent(spans: Sequence[tuple[int, int]], ts_from: int, ts_to: int) -> Iterator[Interval]:
+    """Give the stretches that no row of the ledger covers."""
+    until = ts_from
+    for start, end in [*spans, (ts_to, ts_to)]:
+        if start - until > ABSENT_AT_LEAST_NS:
+            yield Interval(until, min(start, ts_to), ABSENT)
+        until = max(until, end)
 
 
 def _with_reason(pair: Pair) -> Pair:
@@ -168,65 +176,6 @@ def _with_reason(pair: Pair) -> Pair:
         return pair
     why = "never trusted at the same time" if not pair.trusted_s else "no prices at the same time"
     return msgspec.structs.replace(pair, reason=why)
-
-
-# ---- fees and provenance ------------------------------------------------------------------------
-
-
-def _fees(path: Path | None) -> dict[str, Fee]:
-    """Give the package's table, and over it the user's own."""
-    known = {v: Fee(v, f.taker, f.source, f.date) for v, f in base_fees().items()}
-    if path is None:
-        return known
-    try:
-        own = _own_fees(path)
-    except OSError as error:
-        raise BadUsage(f"--fees {path} cannot be read: {error.strerror}.") from error
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise BadUsage(
-            f"--fees {path} is no table of fees ({error}): write a line like bybit = 0.00055."
-        ) from error
-    for fee in own:
-        if not abs(fee.taker) <= FEE_AT_MOST:
-            raise BadUsage(
-                f"--fees {path}: {fee.taker:g} of {fee.venue} is no fraction of the notional: "
-                "0.055 % is 0.00055."
-            )
-    return known | {fee.venue: fee for fee in own}
-
-
-def _own_fees(path: Path) -> list[Fee]:
-    text = path.read_text(encoding="utf-8")
-    if "[[fee]]" in text:
-        return [Fee(v, f.taker, f.source, f.date) for v, f in read_fees(text).items()]
-    plain = msgspec.toml.decode(text, type=dict[str, float])
-    return [Fee(venue, taker, f"the user's {path.name}") for venue, taker in plain.items()]
-
-
-def _provenance(
-    asked: Asked, heard: Heard, fees: Mapping[str, Fee], markets: Sequence[str]
-) -> Provenance:
-    venues = sorted({m.partition(":")[0] for m in markets})
-    contracts = _contracts(heard.roots, markets)
-    return Provenance(
-        perptape=__version__,
-        tapes=tuple(_source(tape) for tape in asked.tapes),
-        parameters=_parameters(asked),
-        contracts=contracts,
-        fees=tuple(fees[v] for v in venues if v in fees),
-        notes=(
-            *_unclosed(asked.tapes),
-            *_unread(heard.roots),
-            *_unlisted(markets, contracts),
-            *(_no_fee(v) for v in venues if v not in fees),
-        ),
-    )
-
-
-def _source(tape: Path) -> Source:
-    runs = sorted({run.perptape for run in Tape(tape).meta.runs})
-    digest = hashlib.sha256((tape / MANIFEST).read_bytes()).hexdigest()
-    return Source(tape.resolve().name, digest, f"perptape {', '.join(runs)}" if runs else None)
 
 
 def _parameters(asked: Asked) -> dict[str, str]:
@@ -237,51 +186,6 @@ def _parameters(asked: Asked) -> dict[str, str]:
     if asked.ts_to is not None:
         given["to (ns)"] = str(asked.ts_to)
     return given
-
-
-def _contracts(roots: Sequence[Path], markets: Sequence[str]) -> tuple[Contract, ...]:
-    """Give the latest listing of each market."""
-    names = ("symbol", "kind", "contract_size", "tick_size")
-    latest: dict[str, Contract] = {}
-    for root in roots:
-        rows = tables.scan(root, "instruments").sort("ts_seen", maintain_order=True).collect()
-        text = pl.col("venue", "instrument", "kind").cast(pl.String)
-        for row in rows.with_columns(text).iter_rows(named=True):
-            market = f"{row['venue']}:{row['instrument']}"
-            latest[market] = Contract(market, **{name: row[name] for name in names})
-    return tuple(latest[m] for m in markets if m in latest)
-
-
-def _unclosed(tapes: Sequence[Path]) -> Iterator[str]:
-    for path in tapes:
-        if any(segment.state in {"open", "tail"} for segment in Tape(path).segments):
-            yield (
-                f"{path.resolve().name} is still being written, or was not closed: "
-                "this report ends where it was when the report was made."
-            )
-
-
-def _unread(roots: Sequence[Path]) -> Iterator[str]:
-    for root in roots:
-        manifest = tables.read_manifest(root)
-        if bad := 0 if manifest is None else manifest.notes.get("bad", 0):
-            yield (
-                f"{bad:,} frames of {root.resolve().parent.name} could not be read by their "
-                "venue's decoder: they are kept on the tape and are in no number here."
-            )
-
-
-def _unlisted(markets: Sequence[str], contracts: Sequence[Contract]) -> Iterator[str]:
-    listed = {contract.market for contract in contracts}
-    if without := [m for m in markets if m not in listed]:
-        yield (
-            f"No instrument list on the tape for {', '.join(without)}: sizes there are not known, "
-            "nor the top size of their pairs. Prices and gaps do not need it."
-        )
-
-
-def _no_fee(venue: str) -> str:
-    return f"No taker fee is known for {venue}, so its pairs have no edge: give one with --fees."
 
 
 # ---- write --------------------------------------------------------------------------------------
@@ -317,7 +221,10 @@ def to_json(report: Report) -> bytes:
     found = {
         "ts_from": report.ts_from,
         "ts_to": report.ts_to,
-        "markets": report.markets,
+        "markets": [
+            {**msgspec.to_builtins(m), "intervals": msgspec.to_builtins(m.intervals)}
+            for m in report.markets
+        ],
         "pairs": report.pairs,
         "provenance": report.provenance,
     }
@@ -335,7 +242,9 @@ def _said(value: object) -> object:
 def pngs(report: Report, directory: Path) -> list[Path]:
     """Write the notebook's figure of every pair that has a gap, one file for both directions."""
     found = {(p.sell, p.buy): p for p in report.pairs}
-    holes = {m.market: [(i.start, i.end) for i in m.intervals] for m in report.markets}
+    holes = {
+        m.market: [(i.start, i.end) for i in (*m.intervals, *m.absent)] for m in report.markets
+    }
     written: list[Path] = []
     for i, j in combinations([m.market for m in report.markets], 2):
         pair = found.get((i, j))

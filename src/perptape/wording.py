@@ -39,6 +39,12 @@ def names_of(markets: Iterable[str]) -> dict[str, str]:
     return {m: venue_of(m) if venues[venue_of(m)] == 1 else m for m in known}
 
 
+def labels(sell: str, buy: str) -> tuple[str, str]:
+    """Call the two markets of a pair by their venues where these differ."""
+    differ = venue_of(sell) != venue_of(buy)
+    return (venue_of(sell), venue_of(buy)) if differ else (sell, buy)
+
+
 def number(value: float | None, decimals: int = 2) -> str:
     """Give a number with a real minus sign, thin spaces between thousands, a dash if not said."""
     if value is None or not math.isfinite(value):

@@ -63,7 +63,7 @@
         if (values.last[k] == null) { before = null; continue; }
         const left = x(xs[k]), right = x(xs[k] + step_s), level = y(values.last[k]);
         const top = y(values.high[k]), height = y(values.low[k]) - top;
-        if (height > 0.5) fill.rect(left, top, Math.max(right - left, 1), height);
+        if (height > 0.5) fill.rect(left, top, Math.max(right - left, devicePixelRatio), height);
         if (before == null) stroke.moveTo(left, level);
         else { stroke.lineTo(left, before); stroke.lineTo(left, level); }
         stroke.lineTo(Math.max(right, left + 1), level);
@@ -142,7 +142,7 @@
       series.push({ paths: () => null, points: { show: false } });
       series.push({ paths: () => null, points: { show: false } });
       series.push({ stroke: () => colour("--" + line.colour), width: 1.4, points: { show: false },
-        fill: () => colour("--" + line.colour) + "38", paths: boxes(line.values) });
+        fill: () => colour("--" + line.colour) + "70", paths: boxes(line.values) });
     }
     return {
       width: host.clientWidth, height: roomy() ? 220 : 190, axes, series,
@@ -217,32 +217,34 @@
   function sayTime(k) {
     const at = byId("at");
     if (k == null) {
-      at.textContent = "Move over a chart for values; drag to zoom, double-click for all. Grey: not trusted.";
+      at.textContent = "Point at a chart or tap it for values; drag to zoom, double-click for all. Grey: not trusted.";
       return;
     }
     const start = xs[k], end = start + step_s;
-    const why = [page.markets[chosen.sell], page.markets[chosen.buy]].flatMap((m) => m.untrusted
-      .filter(([a, b]) => a < end && b > start).map(([, , reason]) => m.label + ": " + reason));
+    const why = [chosen.sell, chosen.buy].flatMap((m, side) => page.markets[m].untrusted
+      .filter(([a, b]) => a < end && b > start)
+      .map(([, , reason]) => chosen.labels[side] + ": " + reason));
     at.textContent = stamp(start, true) + " to " + stamp(end, true).slice(11) + " UTC"
       + (why.length ? " \u00b7 not trusted: " + why.join("; ") : "");
   }
 
   // ---- one pair ------------------------------------------------------------------------------
-  function gapChart(pair, sell, buy, intervals) {
+  function gapChart(pair, intervals) {
     if (!pair || pair.gap == null) return;
+    const [sell, buy] = pair.labels;
     const levels = [];
     if (pair.mean != null) levels.push({ value: pair.mean, dash: [6, 4], label: "", name: "mean", text: bps(pair.mean) });
     levels.push({ value: 0, dash: [1, 3], label: "" });
     if (pair.break_even != null) levels.push({ value: pair.break_even, dash: [2, 3], label: "pays both fees " + bps(pair.break_even) });
-    addChart("Ratio: bid of " + sell.label + " over ask of " + buy.label + ", in bps from 1",
+    addChart("Ratio: bid of " + sell + " over ask of " + buy + ", in bps from 1",
       [{ name: "gap", colour: "gap", values: drawn(pair.gap, 0) }], "gap", intervals, levels);
   }
 
-  function priceChart(sell, buy, intervals) {
+  function priceChart([sell, buy], [sellLabel, buyLabel], intervals) {
     if (sell.bid == null || buy.ask == null) return;
-    addChart("Bid of " + sell.label + " against ask of " + buy.label + (sell.quote === buy.quote ? ", " + sell.quote : ""), [
-      { name: "bid " + sell.label, colour: "sell", values: drawn(sell.bid, sell.base_price) },
-      { name: "ask " + buy.label, colour: "buy", values: drawn(buy.ask, buy.base_price) },
+    addChart("Bid of " + sellLabel + " against ask of " + buyLabel + (sell.quote === buy.quote ? ", " + sell.quote : ""), [
+      { name: "bid " + sellLabel, colour: "sell", values: drawn(sell.bid, sell.base_price) },
+      { name: "ask " + buyLabel, colour: "buy", values: drawn(buy.ask, buy.base_price) },
     ], "price", intervals);
   }
 
@@ -257,10 +259,10 @@
     byId("pair-words").textContent = pair.words;
     if (sell.axis == null) return;
     useAxis(page.axes[sell.axis]);
-    priceChart(sell, buy, intervals);
-    priceChart(buy, sell, intervals);
-    gapChart(pair, sell, buy, intervals);
-    gapChart(back, buy, sell, intervals);
+    priceChart([sell, buy], pair.labels, intervals);
+    priceChart([buy, sell], [...pair.labels].reverse(), intervals);
+    gapChart(pair, intervals);
+    gapChart(back, intervals);
     if (!charts.length) byId("charts").append(element("p", "soft", "Nothing to draw: these two were never trusted at the same time."));
     for (const c of charts) read(c.plot);
   }

@@ -59,7 +59,7 @@ def _strips(report: Report) -> str:
     return (
         '<div class="strips"><p class="soft"><span class="key ok"></span>trusted'
         '<span class="key not"></span>not trusted: point at it or tap it for the reason'
-        f'<span class="key idle"></span>not begun, or ended</p>{rows}'
+        f'<span class="key idle"></span>not begun, ended, or not recorded</p>{rows}'
         f'<div class="ends">{ends}</div>'
         '<p class="why soft" id="why" aria-live="polite"></p></div>'
     )
@@ -67,7 +67,8 @@ def _strips(report: Report) -> str:
 
 def _strip(market: Market, report: Report) -> str:
     holes = "".join(
-        _hole(market, i, report) for i in coalesced(market.intervals, report.ts_from, report.ts_to)
+        _hole(market, i, report)
+        for i in coalesced((*market.intervals, *market.absent), report.ts_from, report.ts_to)
     )
     whole = f'<rect class="{"ok" if market.trusted_s else "not"}" width="1000" height="16"/>'
     return (
@@ -126,10 +127,11 @@ def _join(one: Interval, then: Interval) -> Interval:
 
 
 def _intervals(markets: Sequence[Market]) -> str:
-    found = sorted((i.start, m.market, i) for m in markets for i in m.intervals)
+    found = [(m.market, i) for m in markets for i in m.intervals]
+    found.sort(key=lambda f: (f[1].start, f[0], f[1].end))
     if not found:
         return ""
-    rows = [_interval_row(market, i) for _, market, i in found[:INTERVALS_LISTED]]
+    rows = [_interval_row(market, i) for market, i in found[:INTERVALS_LISTED]]
     heads = ["<Market", "From (UTC)", "To (UTC)", "For", "<Reason", "<Detail"]
     more = len(found) - len(rows)
     rest = f'<p class="note">And {more} more: perptape verify --json lists all.</p>' if more else ""

@@ -31,7 +31,7 @@ def matrix(report: Report) -> str:
         '<p class="soft">A row sells at its bid, a column buys at its ask. In bps; blue is above '
         "zero, orange below. Choose a cell to see the pair in time."
         f"{_dashed(report.pairs)}</p><fieldset><legend>Show</legend>{switch}</fieldset>"
-        f"{''.join(_matrix(coin, report) for coin in coins)}</section>"
+        f'<div class="matrices">{"".join(_matrix(coin, report) for coin in coins)}</div></section>'
     )
 
 

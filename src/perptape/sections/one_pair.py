@@ -1,8 +1,8 @@
 """The frame of the charts of one pair, and the pair in a sentence."""
 
 from perptape.findings import Pair, Report
-from perptape.sections.elements import esc
-from perptape.wording import bps, names_of, percent
+from perptape.sections.elements import coin_of, esc
+from perptape.wording import bps, labels, percent
 
 ZOOM = (
     ("in", "+", "zoom in"),
@@ -22,9 +22,8 @@ def one_pair(report: Report) -> str:
     """The script of the page fills it."""
     if not report.pairs:
         return ""
-    names = names_of(m.market for m in report.markets)
     options = "".join(
-        f'<option value="{k}">{esc(_label(p, names))}</option>' for k, p in enumerate(report.pairs)
+        f'<option value="{k}">{esc(_label(p))}</option>' for k, p in enumerate(report.pairs)
     )
     zoom = "".join(
         f'<button type="button" data-zoom="{key}" aria-label="{label}">{sign}</button>'
@@ -40,9 +39,11 @@ def one_pair(report: Report) -> str:
     )
 
 
-def _label(pair: Pair, names: dict[str, str]) -> str:
+def _label(pair: Pair) -> str:
+    coin = coin_of(pair.sell)
     other = "" if pair.same_quote else " (different quote currencies)"
-    return f"sell {names[pair.sell]}, buy {names[pair.buy]}{other}"
+    sell, buy = labels(pair.sell, pair.buy)
+    return f"{coin}: sell {sell}, buy {buy}{other}"
 
 
 def pair_words(pair: Pair) -> str:

@@ -5,10 +5,22 @@ from collections.abc import Mapping, Sequence
 from perptape.events import NS
 from perptape.findings import Market, Pair, Report, ranked
 from perptape.sections.elements import coin_of, esc
-from perptape.wording import bps, duration, listed, names_of, number, percent, utc, venue_of
+from perptape.wording import (
+    bps,
+    duration,
+    instrument_of,
+    listed,
+    names_of,
+    number,
+    percent,
+    utc,
+    venue_of,
+)
 
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 REASONS_NAMED = 4
+PARTLY = 0.02
+"""A market not recorded for longer than this share of its time is named."""
 WORDS = {
     "Market": """one instrument on one venue, such as bybit:BTC-USDT-PERP; prices are per one
         base coin.""",
@@ -61,7 +73,8 @@ def title(report: Report) -> str:
 
 def verdict(report: Report) -> tuple[Sequence[str], Sequence[str]]:
     """Say in a few sentences what was heard and how completely, and what a gap was worth."""
-    return [_heard(report), *_complete(report.markets)], _worth(report)
+    heard = [_heard(report), *_complete(report.markets), *_partly(report.markets)]
+    return heard, _worth(report)
 
 
 def _heard(report: Report) -> str:
@@ -93,6 +106,16 @@ def _complete(markets: Sequence[Market]) -> list[str]:
         return [f"Not all of it was heard whole: {share}.", *said]
     whole = f"Of {len(heard)} markets {len(heard) - len(torn)} are complete"
     return [f"{whole}; {names[worst.market]} is the least so, {share}.", *said]
+
+
+def _partly(markets: Sequence[Market]) -> list[str]:
+    names = names_of(m.market for m in markets)
+    parts = [
+        f"{names[m.market]} for {duration(m.trusted_s + m.untrusted_s)} of it"
+        for m in markets
+        if m.trusted_s and sum(i.length_s for i in m.absent) > PARTLY * m.trusted_s
+    ]
+    return [f"Recorded only in part: {listed(parts)}."] if parts else []
 
 
 def _because(market: Market) -> str:
@@ -141,6 +164,11 @@ def _left(best: Pair, pairs: Sequence[Pair], names: Mapping[str, str]) -> list[s
 
 
 def _legs(pair: Pair, names: Mapping[str, str]) -> str:
+    """Name what is traded where the venues alone do not say it."""
+    same = instrument_of(pair.sell) == instrument_of(pair.buy)
+    if same and names[pair.sell] == pair.sell and venue_of(pair.sell) != venue_of(pair.buy):
+        what = instrument_of(pair.sell)
+        return f"sell {what} on {venue_of(pair.sell)}, buy it on {venue_of(pair.buy)}"
     return f"sell on {names[pair.sell]}, buy on {names[pair.buy]}"
 
 

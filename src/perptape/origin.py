@@ -1,0 +1,127 @@
+"""What a report rests on: tapes, contracts, fees, and what is missing."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from perptape import __version__, tables
+from perptape.errors import BadUsage
+from perptape.fees import base_fees, read_fees
+from perptape.findings import Contract, Fee, Provenance, Source
+from perptape.manifest import NAME as MANIFEST
+from perptape.tape import Tape
+
+FEE_AT_MOST = 0.05
+"""A larger fee is one written in percent or in basis points."""
+
+
+def taker_fees(path: Path | None) -> dict[str, Fee]:
+    """Give the package's table, and over it the user's own.
+
+    Raises BadUsage if that cannot be read or holds what is no fee.
+    """
+    known = {v: Fee(v, f.taker, f.source, f.date) for v, f in base_fees().items()}
+    if path is None:
+        return known
+    try:
+        own = _own_fees(path)
+    except OSError as error:
+        raise BadUsage(f"--fees {path} cannot be read: {error.strerror}.") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadUsage(
+            f"--fees {path} is no table of fees ({error}): write a line like bybit = 0.00055."
+        ) from error
+    for fee in own:
+        if not abs(fee.taker) <= FEE_AT_MOST:
+            raise BadUsage(
+                f"--fees {path}: {fee.taker:g} of {fee.venue} is no fraction of the notional: "
+                "0.055 % is 0.00055."
+            )
+    return known | {fee.venue: fee for fee in own}
+
+
+def _own_fees(path: Path) -> list[Fee]:
+    text = path.read_text(encoding="utf-8")
+    if "[[fee]]" in text:
+        return [Fee(v, f.taker, f.source, f.date) for v, f in read_fees(text).items()]
+    plain = msgspec.toml.decode(text, type=dict[str, float])
+    return [Fee(venue, taker, f"the user's {path.name}") for venue, taker in plain.items()]
+
+
+def provenance(
+    tapes: Sequence[Path],
+    roots: Sequence[Path],
+    markets: Sequence[str],
+    fees: Mapping[str, Fee],
+    parameters: Mapping[str, str],
+) -> Provenance:
+    """Name all that the numbers rest on; ``roots`` are the directories of the tapes' tables."""
+    venues = sorted({m.partition(":")[0] for m in markets})
+    contracts = _contracts(roots, markets)
+    return Provenance(
+        perptape=__version__,
+        tapes=tuple(_source(tape) for tape in tapes),
+        parameters=parameters,
+        contracts=contracts,
+        fees=tuple(fees[v] for v in venues if v in fees),
+        notes=(
+            *_unclosed(tapes),
+            *_unread(roots),
+            *_unlisted(markets, contracts),
+            *(_no_fee(v) for v in venues if v not in fees),
+        ),
+    )
+
+
+def _source(tape: Path) -> Source:
+    runs = sorted({run.perptape for run in Tape(tape).meta.runs})
+    digest = hashlib.sha256((tape / MANIFEST).read_bytes()).hexdigest()
+    return Source(tape.resolve().name, digest, f"perptape {', '.join(runs)}" if runs else None)
+
+
+def _contracts(roots: Sequence[Path], markets: Sequence[str]) -> tuple[Contract, ...]:
+    """Give the latest listing of each market."""
+    names = ("symbol", "kind", "contract_size", "tick_size")
+    latest: dict[str, Contract] = {}
+    for root in roots:
+        rows = tables.scan(root, "instruments").sort("ts_seen", maintain_order=True).collect()
+        text = pl.col("venue", "instrument", "kind").cast(pl.String)
+        for row in rows.with_columns(text).iter_rows(named=True):
+            market = f"{row['venue']}:{row['instrument']}"
+            latest[market] = Contract(market, **{name: row[name] for name in names})
+    return tuple(latest[m] for m in markets if m in latest)
+
+
+def _unclosed(tapes: Sequence[Path]) -> Iterator[str]:
+    for path in tapes:
+        if any(segment.state in {"open", "tail"} for segment in Tape(path).segments):
+            yield (
+                f"{path.resolve().name} is still being written, or was not closed: "
+                "this report ends where it was when the report was made."
+            )
+
+
+def _unread(roots: Sequence[Path]) -> Iterator[str]:
+    for root in roots:
+        manifest = tables.read_manifest(root)
+        if bad := 0 if manifest is None else manifest.notes.get("bad", 0):
+            yield (
+                f"{bad:,} frames of {root.resolve().parent.name} could not be read by their "
+                "venue's decoder: they are kept on the tape and are in no number here."
+            )
+
+
+def _unlisted(markets: Sequence[str], contracts: Sequence[Contract]) -> Iterator[str]:
+    listed = {contract.market for contract in contracts}
+    if without := [m for m in markets if m not in listed]:
+        yield (
+            f"No instrument list on the tape for {', '.join(without)}: sizes there are not known, "
+            "nor the top size of their pairs. Prices and gaps do not need it."
+        )
+
+
+def _no_fee(venue: str) -> str:
+    return f"No taker fee is known for {venue}, so its pairs have no edge: give one with --fees."

@@ -1,0 +1,209 @@
+"""From tapes to files: every key of the JSON, the same bytes twice, one sentence for bad input."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from perptape import importers, report
+from perptape.errors import BadUsage, Failed
+from perptape.report import Asked, build, pngs, to_html, to_json, write
+from perptape.tape import TapeWriter
+
+NS = 1_000_000_000
+T0 = 1_723_075_200 * NS
+SPREAD = {"mean_time", "mean", "median", "p5", "p95", "min", "max", "share_positive"}
+FROM, TO = T0 + 2 * NS, T0 + 4 * NS
+
+
+def quote(symbol, bid, ask, update):
+    ms = T0 // 10**6 + update
+    data = {"e": "bookTicker", "u": update, "s": symbol, "b": f"{bid:.1f}", "B": "2",
+            "a": f"{ask:.1f}", "A": "3", "T": ms, "E": ms}  # fmt: skip
+    return json.dumps({"stream": f"{symbol.lower()}@bookTicker", "data": data})
+
+
+def lines(symbol, shift, seconds):
+    """Ten quotes a second for some seconds, around 60,000 plus ``shift``."""
+    for k in range(10 * seconds):
+        mid = 60_000 + shift + 5 * np.sin(k / 7)
+        ts_recv = T0 + k * NS // 10 + (k * 7919) % 1000
+        yield f"{ts_recv} {quote(symbol, mid - 0.5, mid + 0.5, k + 1)}"
+
+
+def import_quotes(tape, venue, symbol, shift, seconds=6):
+    path = tape.parent / f"{venue}.gz"
+    path.write_bytes(gzip.compress("\n".join(lines(symbol, shift, seconds)).encode()))
+    importers.run("hftbacktest", [path], tape, venue=venue)
+
+
+@pytest.fixture(scope="module")
+def tape(tmp_path_factory):
+    made = tmp_path_factory.mktemp("tapes") / "night"
+    import_quotes(made, "binance", "BTCUSDT", 0.0)
+    import_quotes(made, "binance_coinm", "BTCUSD_PERP", 12.0, seconds=3)
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(tape):
+    return build(Asked(tapes=(tape,)))
+
+
+def test_the_json_has_exactly_the_promised_keys(found):
+    told = json.loads(to_json(found))
+    assert set(told) == {"ts_from", "ts_to", "markets", "pairs", "provenance"}
+    usdm, coinm = told["markets"]
+    assert set(usdm) == {"market", "quotes", "trusted_s", "untrusted_s", "latency_ms", "intervals"}
+    assert set(coinm) == {*usdm, "absent"}
+    assert set(usdm["latency_ms"]) == {"p50", "p99"}
+    for pair in told["pairs"]:
+        assert set(pair) == {
+            "sell", "buy", "same_quote", "trusted_s", "gap_bps", "grid", "edge_bps"
+        }  # fmt: skip
+        assert set(pair["gap_bps"]) == set(pair["edge_bps"]) == SPREAD
+        assert set(pair["grid"]) == {"step_ms", *SPREAD} - {"mean_time"}
+
+
+def test_what_is_not_known_is_absent_and_never_null(found, made):
+    assert b"null" not in to_json(found)
+    report = made()
+    nan = report.pairs[0].gap_bps.__class__(mean=float("nan"), median=1.0)
+    pair = report.pairs[0].__class__("a:X-Y-PERP", "b:X-Y-PERP", True, 1.0, nan)  # noqa: FBT003
+    one = type(report)(0, 1, report.markets, (pair,), report.provenance, report.series)
+    assert json.loads(to_json(one))["pairs"][0]["gap_bps"] == {"median": 1.0}
+
+
+def test_the_gap_is_that_of_the_quotes(found):
+    pair = next(p for p in found.pairs if p.sell == "binance_coinm:BTC-USD-PERP")
+    assert not pair.same_quote
+    assert pair.gap_bps.median == pytest.approx(1e4 * (12 - 1) / 60_000, abs=0.02)
+    assert pair.edge_bps.median == pytest.approx(pair.gap_bps.median - 10, abs=0.02)
+
+
+def test_time_that_nobody_recorded_is_neither_trusted_nor_missing(found):
+    usdm, coinm = found.markets
+    assert usdm.absent == ()
+    assert coinm.intervals == ()
+    (gone,) = coinm.absent
+    assert gone.length_s == pytest.approx(3, abs=0.1) and gone.end == found.ts_to
+
+
+def test_a_tape_read_twice_gives_the_same_bytes(found, tape):
+    again = build(Asked(tapes=(tape,)))
+    assert to_html(again) == to_html(found)
+    assert to_json(again) == to_json(found)
+
+
+def test_sizes_without_an_instrument_list_are_said_to_be_unknown(found):
+    assert all(p.top_notional is None for p in found.pairs)
+    assert any("No instrument list" in note for note in found.provenance.notes)
+
+
+def test_provenance_names_the_tape_and_dates_the_fees(found, tape):
+    (source,) = found.provenance.tapes
+    assert source.tape == tape.name and len(source.sha256) == 64
+    assert {f.venue for f in found.provenance.fees} == {"binance", "binance_coinm"}
+    assert all(f.source and f.date for f in found.provenance.fees)
+
+
+def test_two_tapes_are_one_report(tape, tmp_path, found):
+    other = tmp_path / "other"
+    import_quotes(other, "binance_spot", "BTCUSDT", 3.0)
+    both = build(Asked(tapes=(tape, other)))
+    assert [m.market for m in both.markets][-1] == "binance_spot:BTC-USDT-SPOT"
+    assert len(both.pairs) == 6 and len(both.provenance.tapes) == 2
+    first = {(p.sell, p.buy): p.gap_bps for p in both.pairs}
+    assert all(first[p.sell, p.buy] == p.gap_bps for p in found.pairs)
+
+
+def test_a_window_is_obeyed(tape):
+    part = build(Asked(tapes=(tape,), ts_from=FROM, ts_to=TO))
+    assert (part.ts_from, part.ts_to) == (FROM, TO)
+    assert part.markets[0].trusted_s == 2.0
+    assert 20 <= part.markets[0].quotes <= 21
+    assert to_html(part).count("2024-08-08 00:00:02 UTC") == 1
+
+
+def test_own_fees_take_the_place_of_the_base_tier(tape, tmp_path):
+    fees = tmp_path / "fees.toml"
+    fees.write_text("binance = 0\nbinance_coinm = 0.0\n")
+    free = build(Asked(tapes=(tape,), fees=fees))
+    assert all(p.edge_bps.median == pytest.approx(p.gap_bps.median) for p in free.pairs)
+    assert {f.source for f in free.provenance.fees} == {"the user's fees.toml"}
+
+
+@pytest.mark.parametrize("text", ["binance = 5.5", "binance = 'x'", "= 3", "binance = nan"])
+def test_fees_that_cannot_be_meant_are_refused(tape, tmp_path, text):
+    fees = tmp_path / "fees.toml"
+    fees.write_text(text)
+    with pytest.raises(BadUsage, match="--fees"):
+        build(Asked(tapes=(tape,), fees=fees))
+
+
+def test_other_arguments_that_cannot_be_meant_are_refused(tape, tmp_path):
+    for asked in (
+        Asked(tapes=(tape,), max_age_s=0.0),
+        Asked(tapes=(tape,), ts_from=TO, ts_to=FROM),
+        Asked(tapes=(tape,), fees=tmp_path / "none.toml"),
+        Asked(tapes=(tmp_path,)),
+    ):
+        with pytest.raises(BadUsage):
+            build(asked)
+
+
+def test_an_empty_tape_gets_one_sentence(tmp_path):
+    TapeWriter(tmp_path / "empty").close()
+    with pytest.raises(Failed, match=r"empty holds no quotes: see why with `perptape verify"):
+        build(Asked(tapes=(tmp_path / "empty",)))
+
+
+def test_a_window_without_quotes_gets_one_sentence(tape):
+    with pytest.raises(Failed, match="leave out --from and --to"):
+        build(Asked(tapes=(tape,), ts_from=T0 + 1000 * NS, ts_to=T0 + 2000 * NS))
+
+
+def test_one_market_makes_a_page(tmp_path):
+    import_quotes(tmp_path / "one", "binance", "BTCUSDT", 0.0, seconds=1)
+    alone = build(Asked(tapes=(tmp_path / "one",)))
+    assert alone.pairs == ()
+    assert "record at least two venues" in to_html(alone)
+    assert json.loads(to_json(alone))["pairs"] == []
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_for_is_written_and_named(found, tmp_path):
+    page, told, pictures = tmp_path / "a" / "r.html", tmp_path / "r.json", tmp_path / "png"
+    written = write(found, page=page, json=told, png=pictures)
+    picture = pictures / "binance_BTC-USDT-PERP__binance_coinm_BTC-USD-PERP.png"
+    assert written == [page, told, picture]
+    assert page.read_text(encoding="utf-8") == to_html(found)
+    assert told.read_bytes() == to_json(found)
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted(
+        p.name for p in written
+    )
+
+
+def test_json_on_the_screen_stands_alone(found, tmp_path, monkeypatch, capsysbinary):
+    monkeypatch.chdir(tmp_path)
+    assert write(found, json=report.Path("-")) == []
+    assert capsysbinary.readouterr().out == to_json(found)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_gets_one_sentence(found, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failed, match="cannot be written"):
+        write(found, page=tmp_path / "file" / "r.html")
+
+
+def test_hostile_names_stay_in_the_directory(made, tmp_path):
+    evil = made({"htx": "BTC-USDT-PERP", "bybit": "BTC-USDT-PERP"}, rename=lambda n: f"../../{n}/x")
+    (path,) = pngs(evil, tmp_path / "png")
+    assert path.parent == tmp_path / "png" and path.exists()
+    assert path.name == ".._.._htx_BTC-USDT-PERP_x__.._.._bybit_BTC-USDT-PERP_x.png"
+    assert [p.name for p in tmp_path.iterdir()] == ["png"]
