@@ -8,6 +8,7 @@ import pytest
 
 from perptape import importers, report
 from perptape.errors import BadUsage, Failed
+from perptape.events import Kind
 from perptape.report import Asked, build, pngs, to_html, to_json, write
 from perptape.tape import TapeWriter
 
@@ -116,6 +117,18 @@ def test_two_tapes_are_one_report(tape, tmp_path, found):
     assert len(both.pairs) == 6 and len(both.provenance.tapes) == 2
     first = {(p.sell, p.buy): p.gap_bps for p in both.pairs}
     assert all(first[p.sell, p.buy] == p.gap_bps for p in found.pairs)
+
+
+def test_a_tape_still_being_written_says_so(tmp_path):
+    growing = tmp_path / "growing"
+    import_quotes(growing, "binance", "BTCUSDT", 0.0, seconds=1)
+    with TapeWriter(growing) as writer:
+        wire = writer.new_wire("binance")
+        writer.append(wire, Kind.SENT, [b"{}"], T0 + 60 * NS, 0)
+        during = build(Asked(tapes=(growing,)))
+    assert any("growing is still being written" in note for note in during.provenance.notes)
+    after = build(Asked(tapes=(growing,)))
+    assert not any("still being written" in note for note in after.provenance.notes)
 
 
 def test_a_window_is_obeyed(tape):
