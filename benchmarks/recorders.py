@@ -167,6 +167,7 @@ def _venue(url: str, subscribe: Callable[[Sequence[Topic], int], list[bytes]]) -
         url=url,
         subscribe=subscribe,
         is_data=lambda payload: b'"stream":"' in payload,
+        data_mark=b'"stream":"',
         control=lambda _payload: None,
         heartbeat=Heartbeat(silence_ns=30 * NS),
         first_data_ns=10 * NS,

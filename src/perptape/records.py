@@ -17,7 +17,7 @@ import mmap
 import os
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -90,10 +90,15 @@ def gather(data: mmap.mmap | bytes, offsets: "array[int]") -> list[Batch]:
         ts_mono=np.repeat(heads["ts_mono"], count),
         wire_size=words[sizes_at].view(np.uint32).ravel() if sized.any() else lengths,
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        payload=memoryview(b"".join([data[a:b] for a, b in cuts])),
+        payload=memoryview(_joined(data, cuts)),
         venues=_venues(data, starts, heads),
     )
     return list(_cut(batch, heads, np.concatenate([[0], stops])))
+
+
+def _joined(data: mmap.mmap | bytes, cuts: Iterable[tuple[int, int]]) -> bytes:
+    with memoryview(data) as whole:  # released, so that the map can be closed
+        return b"".join([whole[a:b] for a, b in cuts])
 
 
 def _venues(

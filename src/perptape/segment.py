@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
+import numpy.ma  # pyarrow would, 40 ms into a recording
 import pyarrow as pa
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng

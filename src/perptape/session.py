@@ -78,6 +78,7 @@ class Session:
             raise BadUsage(f"{venue.name} can only be imported; record another venue.")
         self._venue, self._heartbeat = venue, venue.heartbeat
         self._is_data, self._read_control = venue.is_data, venue.control
+        self._data_mark = venue.data_mark
         self._make_frames = venue.subscribe
         self.lines = [Line(each) for each in wanted]
         self.urgent = True
@@ -98,7 +99,7 @@ class Session:
         self._heard_at = now
         if self._awaited:
             self._listen(payloads)
-        else:
+        elif not self._data_mark or b"".join(payloads).count(self._data_mark) != len(payloads):
             for payload in filterfalse(self._is_data, payloads):
                 self._obey(payload)
 

@@ -151,7 +151,7 @@ def test_round_trip(name, stream, said):
     assert venue.decode(frame) == [
         Quote(symbol, said.t1 * MS, said.t2 * MS, *bid, *ask, said.number)
     ]
-    assert venue.is_data(frame)
+    assert venue.is_data(frame) and frame.count(venue.data_mark) == 1
     topic = venue.topic("quotes", stream, symbol)
     assert all(mark in frame for mark in topic.marks)
 

@@ -266,6 +266,7 @@ BITGET = Venue(
     subscribe_every_ns=150 * MS,
     topics_per_wire=50,
     is_data=is_data,
+    data_mark=DATA,
     control=control,
     heartbeat=Heartbeat(ping=ping, every_ns=20 * NS, silence_ns=45 * NS),
     first_data_ns=10 * NS,

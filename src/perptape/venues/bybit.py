@@ -253,6 +253,7 @@ BYBIT = Venue(
     subscribe_every_ns=10 * MS,
     topics_per_wire=200,
     is_data=is_data,
+    data_mark=DATA,
     control=control,
     heartbeat=Heartbeat(ping=ping, every_ns=18 * NS, silence_ns=30 * NS),
     first_data_ns=10 * NS,

@@ -37,6 +37,7 @@ STREAM = "futures.book_ticker"
 QUOTES = f'"channel":"{STREAM}"'.encode()
 UPDATE = b'"event":"update"'
 SYSTEM = b'"futures.system"'
+BOOK = b'"result":{"t":'  # what a maintenance notice, an update too, has not
 UNKNOWN = re.compile(r"unknown currency pair:? (\S+)")
 HOUR_S = 3600
 
@@ -268,6 +269,7 @@ GATEIO = Venue(
     subscribe_every_ns=10 * MS,
     topics_per_wire=200,
     is_data=is_data,
+    data_mark=BOOK,
     control=control,
     heartbeat=Heartbeat(ping=ping, every_ns=10 * NS, silence_ns=30 * NS),
     first_data_ns=60 * NS,

@@ -269,6 +269,7 @@ HTX = Venue(
     subscribe_every_ns=30 * MS,
     topics_per_wire=150,
     is_data=is_data,
+    data_mark=DATA,
     control=control,
     heartbeat=Heartbeat(silence_ns=15 * NS),
     first_data_ns=30 * NS,

@@ -115,6 +115,10 @@ class Venue(msgspec.Struct, frozen=True):
     topics_per_wire: int = 1
     is_data: Callable[[bytes], bool] = bool
     """A cheap byte test: true rules out that the frame is control."""
+    data_mark: bytes = b""
+    """Bytes that stand once in each data frame and in no control frame: of a whole socket read,
+    as many marks as frames rule all of them out at once. Where it is empty or the count differs,
+    ``is_data`` is asked frame by frame."""
     control: Callable[[bytes], Control | None] | None = None
     heartbeat: Heartbeat | None = None
     first_data_ns: int = 0
