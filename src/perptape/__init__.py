@@ -26,9 +26,11 @@ __all__ = ["__version__", "gaps", "open"]
 _HOMES = {"open": ("perptape.recording", "Recording"), "gaps": ("perptape.measures.gaps", "gaps")}
 
 
-def __getattr__(name: str) -> object:
-    """Load a public name when it is first used: `import perptape` itself costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'perptape' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+if not TYPE_CHECKING:  # else every misspelt module would pass for an object
+
+    def __getattr__(name):  # noqa: ANN202
+        """Load a public name when it is first used: `import perptape` itself costs nothing."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'perptape' has no attribute {name!r}")
+        module, attribute = _HOMES[name]
+        return getattr(import_module(module), attribute)
