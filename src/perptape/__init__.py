@@ -28,7 +28,7 @@ _HOMES = {"open": ("perptape.recording", "Recording"), "gaps": ("perptape.measur
 
 if not TYPE_CHECKING:  # else every misspelt module would pass for an object
 
-    def __getattr__(name):  # noqa: ANN202
+    def __getattr__(name: str) -> object:
         """Load a public name when it is first used: `import perptape` itself costs nothing."""
         if name not in _HOMES:
             raise AttributeError(f"module 'perptape' has no attribute {name!r}")
