@@ -30,6 +30,7 @@ Say = Callable[[object], None]
 QUIET_S = 2.0
 """Work that takes no longer than this shows no progress."""
 EVERY_S = 0.2
+PIPE_COLUMNS = 160
 INTERVALS_SHOWN = 3
 """Reasons listed for one market; ``--json`` has all."""
 
@@ -132,7 +133,12 @@ def print_venues(*, as_json: bool, say: Say) -> None:
             f"{fee:.3%}" if isinstance(fee, float) else "",
             venue.docs,
         )
-    Console().print(table)
+    _plain().print(table)
+
+
+def _plain() -> Console:
+    """A pipe has no width of its own, and nobody wants half a link."""
+    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def print_instruments(
@@ -152,7 +158,7 @@ def print_instruments(
         hours = "" if row.funding_interval_h is None else f"{row.funding_interval_h:g} h"
         numbers = ["" if cell is None else f"{cell:.12g}" for cell in cells]
         table.add_row(row.venue, row.name, Text(row.symbol), *numbers, hours, row.status)
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    _plain().print(table)
 
 
 def matches(instrument: "Instrument", pattern: str | None) -> bool:
