@@ -119,7 +119,7 @@ def test_silence_is_untrusted_from_its_beginning_not_from_its_discovery(recorded
     )
 
 
-def test_a_refused_market_stays_out_and_its_neighbour_comes_back(recorded):
+def test_a_refused_market_stays_out_until_it_is_asked_for_again(recorded):
     began, _ = fault(recorded, "gateio")
     near(
         seconds(recorded, "gateio:BTC-USDT"),
@@ -128,8 +128,12 @@ def test_a_refused_market_stays_out_and_its_neighbour_comes_back(recorded):
         (began, began + 1, False, "disconnect"),
         (began + 1, END, True, "shutdown"),
     )
-    refused = [s for s in seconds(recorded, "gateio:ETH-USDT") if s[3] == "refused" and not s[2]]
-    assert refused[0][0] == pytest.approx(began, abs=2)
+    eth = seconds(recorded, "gateio:ETH-USDT")
+    (refused,) = [s for s in eth if s[3] == "refused" and not s[2]]
+    assert refused[0] == pytest.approx(began, abs=2)
+    # It is asked for again every 30 s, and the refusal is over by then.
+    assert refused[1] == pytest.approx(refused[0] + 30, abs=5)
+    assert eth[-1][2] and eth[-1][1] == pytest.approx(END, abs=SLACK_S)
 
 
 def test_a_corrupted_frame_costs_its_market_the_time_to_the_next_frame(recorded):

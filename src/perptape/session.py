@@ -16,6 +16,8 @@ from perptape.venues.venue import Accepted, Alive, Complaint, Leaving, Rejected,
 
 REPLIES_AHEAD = 16
 """Of heartbeats that came faster than we were asked to answer, so many are answered."""
+ASK_AGAIN_NS = 30 * NS
+"""A topic that was refused while others go on is asked for again: a refusal may pass."""
 REASON_CHARS = 500
 """So much of a venue's own words is kept."""
 CONTROL_ERRORS = (
@@ -86,6 +88,8 @@ class Session:
         self._by_key = {line.wanted.topic.key: line for line in self.lines}
         self._awaited = list(self.lines)  # those whose data has not come, refused or not
         self._unasked: deque[bytes] | None = None  # subscribe frames not sent yet
+        self._refused: deque[tuple[int, Line]] = deque()
+        """Those to ask for again, and when."""
         self._replies: deque[bytes] = deque(maxlen=REPLIES_AHEAD)
         self._notes: list[Note] = []
         self._heard_at = self._send_at = now
@@ -172,6 +176,8 @@ class Session:
     def _refuse(self, line: Line, reason: str) -> None:
         if line.state is State.HEARD:
             self._awaited.append(line)
+        if all(line is not each for _, each in self._refused):
+            self._refused.append((self._heard_at + ASK_AGAIN_NS, line))
         line.state, line.reason = State.REFUSED, reason
         self._note(line.note("refused", reason=reason))
 
@@ -187,6 +193,8 @@ class Session:
             times.append(self._send_at)
         if self._deadline is not None:
             times.append(self._deadline)
+        if self._refused:
+            times.append(max(self._refused[0][0], self._send_at))
         return min(times)
 
     def to_send(self, now: int, ts_wall: int) -> list[bytes]:
@@ -213,11 +221,22 @@ class Session:
             self._ping_at = now + self._heartbeat.every_ns
             return self._heartbeat.ping(ts_wall)
         if not self._unasked:
+            self._unasked = self._ask_again(now, ts_wall)
+        if not self._unasked:
             return None
         frame = self._unasked.popleft()
         if not self._unasked:
             self._deadline = now + self._venue.first_data_ns
         return frame
+
+    def _ask_again(self, now: int, ts_wall: int) -> deque[bytes]:
+        again = []
+        while self._refused and self._refused[0][0] <= now:
+            _, line = self._refused.popleft()
+            if line.state is State.REFUSED:
+                line.state = State.ASKED
+                again.append(line.wanted.topic)
+        return deque(self._make_frames(again, ts_wall) if again else ())
 
     def _check(self, now: int) -> None:
         silence_ns = self._heartbeat.silence_ns

@@ -9,7 +9,7 @@ import pytest
 from perptape.backoff import LONGEST_NS, asked_wait_ns, delays
 from perptape.errors import BadUsage, LostSync, Refused, Silent
 from perptape.events import MS, NS, Note
-from perptape.session import REPLIES_AHEAD, Session, State
+from perptape.session import ASK_AGAIN_NS, REPLIES_AHEAD, Session, State
 from perptape.venues.venue import Heartbeat
 
 WALL = 1_700_000_000 * NS
@@ -101,6 +101,25 @@ def test_a_refused_topic_that_sends_is_heard(wires):
     assert states(session) == [State.REFUSED, State.HEARD]
     session.receive([wires.data("A")], 3)
     assert states(session) == [State.HEARD, State.HEARD]
+
+
+def test_a_refused_topic_is_asked_for_again_for_a_refusal_may_pass(wires):
+    session = Session(wires.ACME, wires.wanted("A", "B"), now=0)
+    both = session.to_send(0, WALL)
+    session.receive([b'{"no":["bbo.A"],"why":"suspended"}', wires.data("B")], 1)
+    assert not set(session.to_send(2, WALL)) & set(both)
+    at = 1 + ASK_AGAIN_NS
+    assert session.wake_at <= at
+    session.receive([wires.data("B")], at)
+    assert [frame for frame in session.to_send(at, WALL) if frame in both] == both[:1]
+    assert states(session) == [State.ASKED, State.HEARD]
+    session.receive([b'{"no":["bbo.A"],"why":"suspended"}'], at + 1)
+    session.receive([wires.data("B")], 2 * at)
+    assert both[0] in session.to_send(2 * at, WALL)
+    session.receive([wires.data("A")], 2 * at + 1)
+    assert states(session) == [State.HEARD, State.HEARD]
+    session.receive([wires.data("A")], 4 * at)
+    assert both[0] not in session.to_send(4 * at, WALL)
 
 
 def test_all_refused_is_refused_with_its_note(wires):
