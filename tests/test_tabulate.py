@@ -14,7 +14,7 @@ from perptape import tables, tabulate
 from perptape.errors import BadUsage, Failed
 from perptape.events import NS, Kind, Opened, RestAnswer
 from perptape.recording import Recording
-from perptape.tabulate import RUN_SCHEMA, Run, Runs, merge
+from perptape.runs import SCHEMA, Runs, Stretch, merge
 from perptape.tape import TapeWriter
 
 T0 = 1_790_000_000 * NS
@@ -156,15 +156,15 @@ def test_merging_runs_is_sorting_them(tmp_path_factory, runs, rows_a_batch):
         for ts in times:
             seq += 1
             expected.append((ts, seq))
-            for name in RUN_SCHEMA.names:
+            for name in SCHEMA.names:
                 rows[name].append(None)
             rows["seq"][-1], rows["ts_recv"][-1] = seq, ts
-        table = pa.table(dict(rows), schema=RUN_SCHEMA)
+        table = pa.table(dict(rows), schema=SCHEMA)
         path = root / f"{number}.arrow"
-        with pa.ipc.new_file(path, RUN_SCHEMA) as writer:
+        with pa.ipc.new_file(path, SCHEMA) as writer:
             writer.write_table(table, max_chunksize=rows_a_batch)
-        files.append(path)
-    merged = pa.concat_tables(merge([Run(path) for path in files]))
+        files.append(Stretch(path, times[0]))
+    merged = pa.concat_tables(merge(files))
     found = list(zip(merged["ts_recv"].to_pylist(), merged["seq"].to_pylist(), strict=True))
     assert found == sorted(expected)
 

@@ -1,13 +1,18 @@
 """Frames to events, and events to one set of units: the one place that meets parser errors."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Self
 
 import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from perptape.errors import BadFrame
 from perptape.events import Event, Quote, RestAnswer
-from perptape.instruments import Instrument, size_in_base
+from perptape.instruments import Instrument, price_unit
+from perptape.session import CONTROL_ERRORS
 from perptape.venues import VENUES
 
 PARSER_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
@@ -34,42 +39,70 @@ def _unknown(payload: bytes) -> list[Event]:
     return []
 
 
-class QuoteRow(NamedTuple):
-    """A quote in the table's units: prices per base coin, sizes in base coins."""
+def is_control(venue: str, payload: bytes) -> bool:
+    """Tell an acknowledgement, an error or a heartbeat from data that is not decoded."""
+    control = VENUES[venue].control if venue in VENUES else None
+    try:
+        return control is not None and control(payload) is not None
+    except CONTROL_ERRORS:
+        return False
 
-    bid_price: float | None
-    bid_size: float | None
-    ask_price: float | None
-    ask_size: float | None
+
+class Terms(msgspec.Struct, frozen=True):
+    """What a market's quotes are converted by, while one instrument list is in force."""
+
+    market: str
+    price_unit: float
+    """Base coins that one printed price buys."""
+    contract_size: float | None
+    """Base coins per ``qty``, of an inverse contract quote units; ``None``: not known."""
+    is_inverse: bool = False
+
+    @classmethod
+    def of(cls, market: str, symbol: str, instrument: Instrument | None) -> Self:
+        """Without an instrument the price unit is what the symbol's own spelling says."""
+        if instrument is None:
+            return cls(market, price_unit(symbol, market.partition(":")[2]), None)
+        is_inverse = instrument.kind == "inverse"
+        return cls(market, instrument.price_unit, instrument.contract_size, is_inverse)
 
 
-def quote_row(quote: Quote, instrument: Instrument | None, price_unit: float = 1.0) -> QuoteRow:
-    """Convert by the instrument in force.
+VALUES = attrgetter(
+    "ts_event", "ts_send", "bid_price", "bid_qty", "ask_price", "ask_qty", "update_id"
+)
 
-    Without one the sizes are ``None``, and ``price_unit`` (base coins that one printed price buys)
-    is what the symbol's own spelling says.
+
+def quote_columns(
+    quotes: Iterable[Quote], terms: Sequence[Terms], at: NDArray[np.int32]
+) -> dict[str, pa.Array]:
+    """Give quotes in the table's units: prices per base coin, sizes in base coins.
+
+    Quote k is converted by ``terms[at[k]]``; sizes are null where that has no contract size.
     """
-    if instrument is None:
-        return QuoteRow(
-            _over(quote.bid_price, price_unit), None, _over(quote.ask_price, price_unit), None
-        )
-    if instrument.kind == "linear" and instrument.contract_size == instrument.price_unit == 1.0:
-        return QuoteRow(quote.bid_price, quote.bid_qty, quote.ask_price, quote.ask_qty)
-    bid = _over(quote.bid_price, instrument.price_unit)
-    ask = _over(quote.ask_price, instrument.price_unit)
-    return QuoteRow(
-        bid, _size(instrument, quote.bid_qty, bid), ask, _size(instrument, quote.ask_qty, ask)
-    )
+    columns = zip(*map(VALUES, quotes), strict=True)
+    ts_event, ts_send, bid, bid_qty, ask, ask_qty, update_id = columns
+    unit = np.array([t.price_unit for t in terms])[at]
+    contract = np.array([t.contract_size or np.nan for t in terms])[at]
+    is_inverse = np.array([t.is_inverse for t in terms])[at]
+    prices = [_floats(price) / unit for price in (bid, ask)]
+    sizes = [_floats(qty) * contract for qty in (bid_qty, ask_qty)]
+    for price, size in zip(prices, sizes, strict=True):
+        np.divide(size, price, out=size, where=is_inverse)
+        size[np.isnan(price)] = np.nan
+    return {
+        "ts_event": pa.array(ts_event, pa.int64()),
+        "ts_send": pa.array(ts_send, pa.int64()),
+        "bid_price": pa.array(prices[0], from_pandas=True),
+        "bid_size": pa.array(sizes[0], from_pandas=True),
+        "ask_price": pa.array(prices[1], from_pandas=True),
+        "ask_size": pa.array(sizes[1], from_pandas=True),
+        "update_id": pa.array(update_id, pa.int64()),
+    }
 
 
-def _over(price: float | None, unit: float) -> float | None:
-    return None if price is None else price / unit
-
-
-def _size(instrument: Instrument, qty: float | None, price: float | None) -> float | None:
-    if qty is None or price is None:
-        return None
-    return size_in_base(instrument, qty, price)
+def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
+    """Give an array with NaN for ``None``; a venue's own number is never NaN."""
+    return np.array(values, np.float64)
 
 
 class Registry:

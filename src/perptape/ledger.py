@@ -2,83 +2,70 @@
 
 A market's channel is trusted from its first data after a subscribe until its wire ends, falls
 silent, is refused, or a frame of it is damaged. Everything else is untrusted, with a reason.
+
+The recorder's time is that of its own frames; imported files have theirs, whenever they came.
 """
 
-from collections.abc import Callable, Iterable
-from itertools import product
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, product
+from typing import TypeVar
 
 import msgspec
+import numpy as np
+from msgspec.structs import replace
 
-from perptape.decode import Registry, decoder
+from perptape.decode import Registry, Terms, decoder, is_control
 from perptape.errors import BadFrame
-from perptape.events import CHANNELS, NS, Event, Kind, Note, Opened
+from perptape.events import CHANNELS, MS, NS, Event, Kind, Note, Opened
 from perptape.instruments import Instrument
 from perptape.tape import Batch, Tape
+from perptape.timeline import Interval, Stream, combined, ended
 from perptape.venues import VENUES
 
-JOIN_NS = 1 * NS
-"""Imported files of one market that follow each other this closely are one recording."""
+MARKET = re.compile(r"[a-z0-9_]{1,64}:[A-Z0-9][A-Z0-9._-]{0,63}")
+CHANNEL = re.compile(r"[a-z_]{1,32}")
+"""What names on a tape may be, for they become paths and are printed."""
+SET_BACK_NS = 1 * MS
+"""Time that falls by less is the order in which one pass of the recorder's loop wrote."""
+TYPES: dict[str, type] = {channel: event for event, channel in CHANNELS.items()}
+LAST_DATA, LAST_WIRE_KIND = int(Kind.BINARY), int(Kind.SENT)
+LONG_NS = 1 << 63
+"""A tape that is not ours may say anything."""
+AS_STARTED = ("start",)
+
+Row = tuple[int, int, int, Event]
+"""(seq, ts_recv, index into ``Ledger.terms``, event)."""
+Sink = Callable[[Row], object]
+Said = TypeVar("Said", Note, Opened)
 
 
-class Interval(msgspec.Struct, frozen=True):
-    """A stretch of one market's channel, both ends included, in ns."""
+class Wire(msgspec.Struct):
+    """One connection while the tape is read."""
 
-    market: str
-    channel: str
-    start: int
-    end: int
-    trusted: bool
-    reason: str
-    """Why it is not trusted; of a trusted interval: what ended it."""
-    detail: str = ""
+    number: int
+    venue: str
+    decode: Callable[[bytes], list[Event]]
+    imported: bool
+    is_known: bool = False
+    """Its opening was read, so that what it was asked for is known."""
+    is_over: bool = False
+    last: int | None = None
+    """``ts_recv`` of the last frame that came over it."""
+    streams: dict[tuple[str, object], Stream] = {}
+    """By symbol and type of event."""
+
+    def carried(self) -> list[Stream]:
+        """Give the streams whose trust hangs on this wire."""
+        return [s for s in self.streams.values() if self.imported or s.wire == self.number]
 
 
-class Stream(msgspec.Struct):
-    """One market's channel while the tape is read: its past, and the interval now open."""
+class Asked(msgspec.Struct, frozen=True):
+    """What one run of the recorder set out to hear."""
 
-    market: str
-    channel: str
-    symbol: str
-    since: int
-    trusted: bool = False
-    reason: str = "start"
-    detail: str = ""
-    frames: int = 0
-    last: int = 0
-    """``ts_recv`` of its last data."""
-    wire: int = 0
-    marks: tuple[bytes, ...] = ()
-    past: list[Interval] = []
-
-    def heard(self, ts: int) -> None:
-        self.frames += 1
-        self.last = ts
-        if not self.trusted:
-            self.turn(ts, trusted=True, reason="")
-
-    def turn(self, ts: int, *, trusted: bool, reason: str, detail: str = "") -> None:
-        """End the open interval at ``ts`` and begin another."""
-        if ts > self.since or self.trusted:
-            why, words = (reason, detail) if self.trusted else (self.reason, self.detail)
-            self.past.append(
-                Interval(self.market, self.channel, self.since, ts, self.trusted, why, words)
-            )
-        self.since, self.trusted, self.reason, self.detail = ts, trusted, reason, detail
-
-    def distrust(self, ts: int, reason: str, detail: str = "") -> None:
-        """End trust at ``ts``; of untrusted time only the reason changes, from ``ts`` on."""
-        if not self.trusted and self.reason == reason:
-            return
-        self.turn(max(ts, self.since), trusted=False, reason=reason, detail=detail)
-
-    def retract(self, ts: int) -> None:
-        """Forget all that was said of the time after ``ts``."""
-        while self.past and self.past[-1].end > ts:
-            last = self.past.pop()
-            if last.start < ts:
-                self.past.append(msgspec.structs.replace(last, end=ts))
-                break
-        self.since = min(self.since, ts)
+    ts_start: int
+    streams: tuple[tuple[str, str], ...]
+    """(market, channel)."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -88,7 +75,7 @@ class Result(msgspec.Struct, frozen=True):
     intervals: list[Interval]
     frames: int
     bad: int
-    """Frames that their venue's decoder could not read."""
+    """Frames that could not be read: a venue's, or our own of a shape that we do not know."""
     undecoded: int
     """Data frames of channels that are not decoded."""
     unnamed: int
@@ -96,225 +83,356 @@ class Result(msgspec.Struct, frozen=True):
     instruments: list[Instrument]
 
 
-Sink = Callable[[int, int, Event, str], None]
-"""(seq, ts_recv, event, market) for each event, in tape order."""
-
-
 class Ledger:
     """Fed every frame of a tape in order of ``seq``; gives the intervals."""
 
-    def __init__(self, planned: Iterable[tuple[str, str]] = ()) -> None:
-        self.streams: dict[tuple[str, str], Stream] = {}
+    def __init__(self, asked: Iterable[Asked] = ()) -> None:
         self.registry = Registry()
         self.instruments: list[Instrument] = []
-        self._planned = list(planned)
-        self._wires: dict[int, dict[tuple[str, str], Stream]] = {}
-        self._imported: set[int] = set()
+        self.terms: list[Terms] = []
+        """What rows are made with, in order of their first use."""
+        self._terms_at: dict[Terms, int] = {}
+        self._to_come = [run for run in asked if run.streams]
+        self._live: dict[tuple[str, str], Stream] = {}
         self._pieces: dict[tuple[str, str], list[Stream]] = {}
-        """Of an imported market: each file by itself, for files come in any order of time."""
-        self._wire_last: dict[int, int] = {}
-        self._next_seq: int | None = None
+        """Of an imported market: each file, and each stretch of rising time in it, by itself."""
+        self._wires: dict[int, Wire] = {}
+        self._troubles: dict[str, str] = {}
+        """What keeps the recorder from hearing all: overload, disk."""
+        self._next_seq = 1
+        self._high = 0
+        """The latest time of the recorder. Earlier time that comes again is not trusted."""
         self._last = 0
+        self._fell = False
+        """Time fell before this batch; the recorder's own was not looked at yet."""
         self.frames = self.bad = self.undecoded = self.unnamed = 0
 
-    # What the tape says of itself
-
-    def batch(self, batch: Batch, sink: Sink | None) -> None:
+    def batch(self, batch: Batch, sink: Sink | None = None) -> None:
         """Take in one batch of frames."""
         if not len(batch):
             return
-        self._continuity(batch)
-        decoders = {wire: decoder(venue) for wire, venue in batch.venues.items()}
-        whole, cuts = bytes(batch.payload), batch.offsets.tolist()
-        seq, ts = batch.first_seq, self._last
-        for kind, wire, ts, start, stop in zip(
-            batch.kind.tolist(), batch.wire.tolist(), batch.ts_recv.tolist(), cuts, cuts[1:],
-            strict=False,
+        self._begin(batch)
+        wires, whole, cuts = self._wires, bytes(batch.payload), batch.offsets.tolist()
+        for seq, (kind, number, ts, start, stop) in enumerate(
+            zip(
+                batch.kind.tolist(), batch.wire.tolist(), batch.ts_recv.tolist(), cuts, cuts[1:],
+                strict=False,
+            ), batch.first_seq,
         ):  # fmt: skip
-            payload = whole[start:stop]
-            if kind <= Kind.BINARY:
+            wire = wires[number]
+            if kind > LAST_WIRE_KIND:
+                self._said(kind, wire, whole[start:stop], ts)
+                continue
+            if self._fell and not wire.imported:
+                self._set_back(ts)
+            if kind <= LAST_DATA:
+                wire.last = ts
                 try:
-                    events = decoders[wire](payload)
+                    events = wire.decode(whole[start:stop])
                 except BadFrame as error:
-                    self._damaged(wire, payload, ts, f"frame {seq}: {error}")
-                else:
-                    self._events(events, wire, batch.venues[wire], seq, ts, sink)
-            elif kind >= Kind.OPENED:
-                self._said(kind, wire, batch.venues.get(wire, ""), payload, ts)
-            if kind <= Kind.CLOSE:
-                self._wire_last[wire] = ts
-            seq += 1
+                    self._damaged(wire, whole[start:stop], ts, f"frame {seq}: {error}")
+                    continue
+                if events:
+                    self._heard(events, wire, seq, ts, sink)
+                elif not is_control(wire.venue, whole[start:stop]):
+                    self.undecoded += 1
+            elif kind != LAST_WIRE_KIND:
+                wire.last = ts
+        self._end(batch)
+
+    def _begin(self, batch: Batch) -> None:
+        for number, venue in batch.venues.items():
+            if number not in self._wires:
+                is_imported = batch.ts_mono is None
+                self._wires[number] = Wire(number, venue, decoder(venue), is_imported)
+        ts = int(batch.ts_recv[0])
+        if self._next_seq == 1:
+            self._ask(self._begun(ts, at_least=int(batch.ts_mono is not None)), ts)
+        if batch.first_seq != self._next_seq:
+            self._hole(f"{batch.first_seq - self._next_seq} frames of the tape cannot be read")
+        self._fell = ts < self._high
+        if ts < self._last:
+            for wire in self._wires.values():
+                if wire.imported and wire.last is not None and ts < wire.last:
+                    wire.streams.clear()  # what comes now is another piece
+
+    def _end(self, batch: Batch) -> None:
         self.frames += len(batch)
-        self._last = ts
-
-    def _continuity(self, batch: Batch) -> None:
-        if self._next_seq is None:
-            start = int(batch.ts_recv[0])
-            for market, channel in self._planned:
-                self._stream(market, channel, "", start)
-        elif batch.first_seq != self._next_seq:
-            lost = batch.first_seq - self._next_seq
-            self._everyone(self._last, "damage", f"{lost} frames of the tape cannot be read")
         self._next_seq = batch.first_seq + len(batch)
+        self._last = int(batch.ts_recv[-1])
+        own = [number for number in batch.venues if not self._wires[number].imported]
+        times = batch.ts_recv
+        if len(own) < len(batch.venues):
+            times = times[np.isin(batch.wire, own)]
+        if len(times):
+            self._high = max(self._high, int(times[-1]))
 
-    def _events(  # noqa: PLR0913, PLR0917 - where and when the events were heard
-        self, events: list[Event], wire: int, venue: str, seq: int, ts: int, sink: Sink | None
-    ) -> None:
-        if not events:
-            self.undecoded += 1
-            return
-        streams = self._wires.setdefault(wire, {})
+    def _heard(self, events: list[Event], wire: Wire, seq: int, ts: int, sink: Sink | None) -> None:
         for event in events:
-            stream = streams.get((event.symbol, CHANNELS[type(event)]))
+            stream = wire.streams.get((event.symbol, type(event)))
             if stream is None:
-                stream = self._named(wire, venue, event, ts)
+                stream = self._named(wire, event, ts)
                 if stream is None:
                     self.unnamed += 1
                     continue
-            stream.heard(ts)
+            if seq != stream.seq:
+                stream.seq = seq
+                stream.frames += 1
+                stream.last = ts
+            if not stream.trusted:
+                self._trust(stream, wire, ts)
             if sink is not None:
-                sink(seq, ts, event, stream.market)
+                sink((seq, ts, stream.terms, event))
 
-    def _said(self, kind: int, wire: int, venue: str, payload: bytes, ts: int) -> None:
-        if kind == Kind.NOTE:
-            self._note(wire, venue, msgspec.json.decode(payload, type=Note), ts)
-        elif kind == Kind.OPENED:
-            self._opened(wire, msgspec.json.decode(payload, type=Opened), ts)
-        elif kind == Kind.REST:
-            try:
-                self.instruments += self.registry.answer(venue, payload, ts)
-            except BadFrame:
-                self.bad += 1
+    # Which stream an event belongs to
 
-    def _stream(self, market: str, channel: str, symbol: str, ts: int) -> Stream:
-        found = self.streams.get((market, channel))
-        if found is None:
-            found = Stream(market, channel, symbol, since=ts, past=[])
-            self.streams[market, channel] = found
-        return found
-
-    def _named(self, wire: int, venue: str, event: Event, ts: int) -> Stream | None:
-        name = self.registry.name(venue, event.symbol)
-        if name is None:
+    def _named(self, wire: Wire, event: Event, ts: int) -> Stream | None:
+        """Give the stream of a symbol that this wire was not asked for, by its name."""
+        name = self.registry.name(wire.venue, event.symbol)
+        market, channel = f"{wire.venue}:{name}", CHANNELS[type(event)]
+        if name is None or not MARKET.fullmatch(market):
             return None
-        market, channel = f"{venue}:{name}", CHANNELS[type(event)]
-        if wire in self._imported:
-            stream = Stream(market, channel, event.symbol, since=ts, past=[])
+        if wire.imported:
+            stream = Stream(market, channel, ts, wire=wire.number)
             self._pieces.setdefault((market, channel), []).append(stream)
         else:
-            stream = self._stream(market, channel, event.symbol, ts)
-        stream.wire = wire
-        self._wires[wire][event.symbol, channel] = stream
+            stream = self._stream(market, channel, ts)
+            if not (wire.is_known and self._is_carried(stream)):
+                self._carry(stream, wire, ts)
+        wire.streams[event.symbol, type(event)] = stream
+        stream.terms = self._terms(market, event.symbol)
         return stream
+
+    def _stream(self, market: str, channel: str, ts: int) -> Stream:
+        found = self._live.get((market, channel))
+        if found is None:
+            found = Stream(market, channel, max(ts, self._high))
+            self._live[market, channel] = found
+        return found
+
+    def _is_carried(self, stream: Stream) -> bool:
+        return stream.wire > 0 and not self._wires[stream.wire].is_over
+
+    def _carry(self, stream: Stream, wire: Wire, ts: int) -> None:
+        """Hang a stream on a wire; if still trusted, nobody wrote how its former one ended."""
+        if stream.trusted:
+            words = "its former connection ended without a word"
+            stream.distrust(self._heard_last(stream, ts), "disconnect", words)
+        stream.wire = wire.number
+
+    def _heard_last(self, stream: Stream, ts: int) -> int:
+        """Give when its wire last brought anything, ``ts`` if never; imported: it itself."""
+        wire = self._wires.get(stream.wire)
+        if wire is None or wire.last is None:
+            return ts
+        return stream.last if wire.imported else wire.last
+
+    def _terms(self, market: str, symbol: str) -> int:
+        venue = market.partition(":")[0]
+        terms = Terms.of(market, symbol, self.registry.find(venue, symbol))
+        at = self._terms_at.setdefault(terms, len(self.terms))
+        if at == len(self.terms):
+            self.terms.append(terms)
+        return at
+
+    def _list(self, wire: Wire, payload: bytes, ts: int) -> None:
+        """Take in a REST answer; rows after it are made by the instruments that it lists."""
+        try:
+            listed = self.registry.answer(wire.venue, payload, ts)
+        except BadFrame:
+            self.bad += 1
+            return
+        self.instruments += listed
+        for each in self._wires.values() if listed else ():
+            if each.venue == wire.venue:
+                for (symbol, _), stream in each.streams.items():
+                    stream.terms = self._terms(stream.market, symbol)
 
     # What the recorder said
 
-    def _opened(self, wire: int, opened: Opened, ts: int) -> None:
-        streams = self._wires.setdefault(wire, {})
-        if opened.imported:
-            self._imported.add(wire)
+    def _said(self, kind: int, wire: Wire, payload: bytes, ts: int) -> None:
+        if kind == Kind.REST:
+            self._list(wire, payload, ts)
+        elif kind == Kind.OPENED:
+            opened = _parsed(payload, Opened)
+            wire.imported = wire.imported if opened is None else opened.imported
+            self._look_back(wire, ts)
+            if opened is None:
+                self._unreadable(self._of_venue(wire.venue))
+            elif not opened.imported:
+                self._opened(wire, opened, ts)
+        elif kind == Kind.NOTE and (note := _parsed(payload, Note)) is not None:
+            self._look_back(wire, ts)
+            self._note(wire, note, ts)
+        else:
+            self._unreadable(wire.carried() if wire.number else self._all())
+
+    def _look_back(self, wire: Wire, ts: int) -> None:
+        if self._fell and not wire.imported:
+            self._set_back(ts)
+
+    def _opened(self, wire: Wire, opened: Opened, ts: int) -> None:
+        wire.is_known = True
         venue = VENUES.get(opened.venue)
         for asked in opened.subscriptions:
-            stream = self._stream(asked.market, asked.channel, asked.symbol, ts)
-            if stream.trusted:  # the end of its former wire was never written
-                stream.distrust(self._wire_last.get(stream.wire, ts), "disconnect")
-            stream.wire, stream.symbol = wire, asked.symbol
+            if not _is_named(asked.market, asked.channel):
+                self.bad += 1
+                continue
+            stream = self._stream(asked.market, asked.channel, ts)
+            self._carry(stream, wire, ts)
+            stream.terms = self._terms(asked.market, asked.symbol)
             if venue is not None and venue.topic is not None:
                 stream.marks = venue.topic(asked.channel, asked.stream, asked.symbol).marks
-            streams[asked.symbol, asked.channel] = stream
+            wire.streams[asked.symbol, TYPES.get(asked.channel, asked.channel)] = stream
 
-    def _note(self, wire: int, venue: str, note: Note, ts: int) -> None:
+    def _note(self, wire: Wire, note: Note, ts: int) -> None:
         match note.note:
             case "closed" | "silence" | "shutdown":
                 self._ended(wire, note, ts)
-            case "refused" | "late":
-                self._about_market(note, ts)
+            case "refused" | "late" if _is_named(note.market, note.channel):
+                self._about(self._stream(note.market or "", note.channel or "", ts), note, ts)
             case "unreachable":
-                self._unreachable(venue, note.reason or "", ts)
+                self._unreachable(wire.venue, note.reason or "")
             case "restart":
-                self._restarted()
+                self._restarted(ts)
             case "clock":
-                self._clock(note.step_ns or 0, ts)
-            case "overload" | "disk" if note.state != "end":
-                self._everyone(ts, note.note, note.reason or "")
+                words = f"our clock stepped by {_seconds(note.step_ns):+.6f} s"
+                self._hurt(self._live.values(), "clock", words)
+            case "overload" | "disk" if note.state == "end":
+                self._troubles.pop(note.note, None)
+            case "overload" | "disk":
+                self._trouble(note.note, note.reason or "", ts)
+            case "complaint" | "not_inflated":
+                pass  # the first belongs to nobody, the second is a frame that cannot be decoded
+            case _:
+                self._unreadable(wire.carried() if wire.number else self._all())
 
-    def _ended(self, wire: int, note: Note, ts: int) -> None:
-        if note.note == "closed":
-            self._on_wire(wire, ts, "disconnect", note.reason or "", causes=("start",))
-        elif note.note == "silence":
-            heard_at = self._wire_last.get(wire, ts)
-            words = f"nothing heard for {(note.silence_ns or 0) / NS:g} s"
-            self._on_wire(wire, heard_at, "silence", words, causes=("start",))
-        else:
-            for stream in self._wires.get(wire, {}).values():
-                stream.distrust(ts, "shutdown")
+    def _ended(self, wire: Wire, note: Note, ts: int) -> None:
+        wire.is_over = True
+        reason, detail = "disconnect", note.reason or ""
+        if note.note == "silence":
+            reason, detail = "silence", f"nothing heard for {_seconds(note.silence_ns):g} s"
+            ts = ts if wire.last is None else wire.last
+        elif note.note == "shutdown":
+            reason, detail = "shutdown", ""
+        for stream in wire.carried():
+            if stream.trusted or stream.reason in AS_STARTED or reason == "shutdown":
+                self._distrust(stream, ts, reason, detail)
 
-    def _restarted(self) -> None:
-        for stream in self.streams.values():
-            end = self._wire_last.get(stream.wire, self._last)
-            stream.distrust(end, "restart", "the recorder was stopped and started again")
+    def _about(self, stream: Stream, note: Note, ts: int) -> None:
+        is_starting = not stream.trusted and stream.reason in AS_STARTED
+        if note.note == "refused" and not is_starting:
+            self._distrust(stream, ts, "refused", note.reason or "")
+        elif note.note == "refused":
+            stream.reason, stream.detail = "refused", note.reason or ""
+        elif is_starting:
+            words = f"no data within {_seconds(note.deadline_ns):g} s of its subscribe"
+            stream.reason, stream.detail = "silence", words
 
-    def _on_wire(
-        self, wire: int, ts: int, reason: str, detail: str, *, causes: tuple[str, ...]
-    ) -> None:
-        """End the trust of a wire's streams; what is untrusted already keeps its own reason."""
-        for stream in self._wires.get(wire, {}).values():
-            if stream.wire == wire and (stream.trusted or stream.reason in causes):
-                stream.distrust(ts, reason, detail)
+    def _unreachable(self, venue: str, reason: str) -> None:
+        for stream in self._of_venue(venue):
+            is_starting = not stream.trusted and stream.reason in AS_STARTED
+            if is_starting and not self._is_carried(stream):
+                stream.reason, stream.detail = "disconnect", reason
 
-    def _everyone(self, ts: int, reason: str, detail: str) -> None:
-        for stream in self.streams.values():
+    def _restarted(self, ts: int) -> None:
+        """End all of the run before; if it did not say its end, with the last frame it heard."""
+        words = "the recorder was stopped and started again"
+        asked = self._begun(ts, at_least=1)
+        for key, stream in self._live.items():
             if stream.trusted:
-                stream.distrust(ts, reason, detail)
-
-    def _about_market(self, note: Note, ts: int) -> None:
-        stream = self._stream(note.market or "", note.channel or "", note.symbol or "", ts)
-        if note.note == "refused":
-            if stream.reason == "start" and not stream.trusted:
-                stream.reason, stream.detail = "refused", note.reason or ""
+                stream.distrust(self._heard_last(stream, ts), "restart", words)
+            elif stream.reason == "shutdown" and asked and key not in asked:
+                continue
             else:
-                stream.distrust(ts, "refused", note.reason or "")
-        elif not stream.trusted and stream.reason == "start":
-            stream.reason = "silence"
-            stream.detail = f"no data within {(note.deadline_ns or 0) / NS:g} s of its subscribe"
+                is_rest = stream.reason == "shutdown"
+                self._distrust(stream, stream.since if is_rest else ts, "restart", words)
+        for wire in self._wires.values():
+            wire.is_over |= wire.is_known or wire.last is not None  # not those of this run
+        self._troubles.clear()
+        self._ask(asked, ts)
 
-    def _unreachable(self, venue: str, reason: str, ts: int) -> None:
-        for stream in self.streams.values():
-            if stream.market.startswith(f"{venue}:") and not stream.trusted:
-                if stream.reason == "start":
-                    stream.reason, stream.detail = "disconnect", reason
-                elif stream.reason != "disconnect":
-                    stream.distrust(ts, "disconnect", reason)
+    def _trouble(self, word: str, detail: str, ts: int) -> None:
+        self._troubles[word] = detail
+        for stream in self._live.values():
+            if stream.trusted:
+                self._distrust(stream, ts, word, detail)
 
-    def _clock(self, step_ns: int, ts: int) -> None:
-        """Distrust the time that the step skipped, or that it made happen twice."""
-        before = min(self._last, ts)
-        words = f"our clock stepped by {step_ns / NS:+.6f} s"
-        for stream in self.streams.values():
-            stream.retract(before)
-            stream.trusted &= stream.since < before
-            stream.distrust(before, "clock", words)
-            stream.turn(max(self._last, ts), trusted=False, reason="clock", detail=words)
+    def _set_back(self, ts: int) -> None:
+        """Distrust the time that comes twice."""
+        self._fell = False
+        if self._high - ts < SET_BACK_NS:
+            return
+        for stream in self._live.values():
+            stream.repeat(ts, "clock", "our clock was set back: this time came twice")
 
-    def _damaged(self, wire: int, payload: bytes, ts: int, words: str) -> None:
+    # Trust
+
+    def _trust(self, stream: Stream, wire: Wire, ts: int) -> None:
+        if wire.imported:
+            stream.turn(ts, trusted=True)
+        elif stream.wire == wire.number and not wire.is_over and ts >= self._high:
+            if self._troubles:
+                self._distrust(stream, ts, *next(iter(self._troubles.items())))
+            else:
+                stream.turn(ts, trusted=True)
+
+    def _distrust(self, stream: Stream, ts: int, reason: str, detail: str) -> None:
+        """End trust; time that came before and comes again keeps the reason that it has."""
+        stream.distrust(ts if stream.trusted else max(ts, self._high), reason, detail)
+
+    def _damaged(self, wire: Wire, payload: bytes, ts: int, words: str) -> None:
         self.bad += 1
-        hit = [s for s in self._wires.get(wire, {}).values() if s.wire == wire]
+        hit = wire.carried()
         named = [s for s in hit if s.marks and all(mark in payload for mark in s.marks)]
         for stream in named or hit:
             if stream.trusted:
                 stream.distrust(ts, "damage", words)
 
-    def finish(self) -> Result:
-        """Close every open interval at the end of the tape."""
-        for stream in self.streams.values():
-            if stream.trusted:
-                end = self._wire_last.get(stream.wire, self._last)
-                stream.turn(end, trusted=False, reason="shutdown")
-            stream.turn(max(self._last, stream.since), trusted=False, reason="shutdown")
-            if not stream.frames:
-                stream.past = [_never_heard(i) for i in stream.past]
-        whole = [_joined(pieces) for pieces in self._pieces.values()]
-        streams = sorted([*self.streams.values(), *whole], key=lambda s: (s.market, s.channel))
+    def _hole(self, words: str) -> None:
+        self._hurt(self._all(), "damage", words)
+
+    def _unreadable(self, streams: Iterable[Stream]) -> None:
+        """Count a frame of ours that cannot be read, and fear the worst that it may have said."""
+        self.bad += 1
+        self._hurt(streams, "damage", "a remark of the recorder cannot be read")
+
+    def _hurt(self, streams: Iterable[Stream], reason: str, words: str) -> None:
+        """End trust with the last frame that came over each wire, until data comes again."""
+        for stream in streams:
+            if stream.trusted or stream.reason in AS_STARTED:
+                stream.distrust(self._heard_last(stream, self._high), reason, words)
+
+    def _all(self) -> Iterator[Stream]:
+        pieces = (w.streams.values() for w in self._wires.values() if w.imported)
+        return chain(self._live.values(), chain.from_iterable(pieces))
+
+    def _of_venue(self, venue: str) -> list[Stream]:
+        return [s for s in self._live.values() if s.market.startswith(f"{venue}:")]
+
+    # What was set out for
+
+    def _begun(self, ts: int, *, at_least: int) -> dict[tuple[str, str], None]:
+        """Take the runs that began by now; give what they were to hear."""
+        count = max(at_least, sum(run.ts_start <= ts for run in self._to_come))
+        begun, self._to_come = self._to_come[:count], self._to_come[count:]
+        return dict.fromkeys(chain.from_iterable(run.streams for run in begun))
+
+    def _ask(self, asked: Iterable[tuple[str, str]], ts: int) -> None:
+        for market, channel in asked:
+            self._stream(market, channel, ts)
+
+    def finish(self, last_seq: int = 0, ts_last: int | None = None) -> Result:
+        """Close every open interval at the end of the tape, which is to be frame ``last_seq``."""
+        if last_seq >= self._next_seq:
+            self._hole(f"{last_seq + 1 - self._next_seq} frames of the tape cannot be read")
+            if not self._pieces:
+                self._high = max(self._high, ts_last or 0)
+        found = [self._finished(stream) for stream in self._live.values()]
+        for key, pieces in self._pieces.items():
+            found.append(self._whole(pieces, self._live.get(key)))
+        ordered = {(s.market, s.channel): s for s in found}
+        streams = [stream for _, stream in sorted(ordered.items())]
         return Result(
             streams=streams,
             intervals=[i for s in streams for i in s.past],
@@ -325,61 +443,74 @@ class Ledger:
             instruments=self.instruments,
         )
 
+    def _finished(self, stream: Stream) -> Stream:
+        if stream.trusted:
+            end = self._heard_last(stream, self._high)
+            stream.turn(end, trusted=False, reason="shutdown")
+        stream.turn(self._high, trusted=False, reason="shutdown")
+        if not stream.frames:
+            stream.past = [_never_heard(i) for i in stream.past]
+        return stream
 
-def _joined(pieces: list[Stream]) -> Stream:
-    """Make one stream of a market's imported files, each trusted from first to last frame."""
-    for piece in pieces:
-        if piece.trusted:
-            piece.turn(piece.last, trusted=False, reason="shutdown")
-    past = sorted((i for p in pieces for i in p.past), key=lambda i: (i.start, i.end))
-    first = pieces[0]
-    whole = Stream(first.market, first.channel, first.symbol, since=past[0].start, past=[])
-    whole.frames = sum(piece.frames for piece in pieces)
-    for interval in past:
-        if interval.trusted:
-            _append(whole.past, interval, [i for i in past if i.reason == "damage"])
-    return whole
+    def _whole(self, pieces: list[Stream], recorded: Stream | None) -> Stream:
+        """Make one stream of a market's imported files, and of what was recorded of it."""
+        parts = [*pieces, *([recorded] if recorded else [])]
+        whole = Stream(pieces[0].market, pieces[0].channel, 0)
+        whole.frames = sum(part.frames for part in parts)
+        past = [interval for piece in pieces for interval in ended(piece)]
+        whole.past = combined([*past, *(recorded.past if recorded else [])])
+        return whole
 
 
-def _append(past: list[Interval], new: Interval, damage: list[Interval]) -> None:
-    """Add trusted time at the end, joined to what it touches; what lies between has a reason."""
-    if not past:
-        past.append(new)
-        return
-    last = past[-1]
-    hurt = [i for i in damage if not i.trusted and last.end <= i.start < i.end <= new.start]
-    if new.start - last.end <= JOIN_NS and not hurt:
-        past[-1] = msgspec.structs.replace(last, end=max(last.end, new.end), reason=new.reason)
-        return
-    reason, detail = "disconnect", "between two imported files"
-    if hurt:
-        reason, detail = hurt[0].reason, hurt[0].detail
-    between = msgspec.structs.replace(
-        last, start=last.end, end=new.start, trusted=False, reason=reason, detail=detail
-    )
-    past += [msgspec.structs.replace(last, reason=reason), between, new]
-    del past[-4]
+def _parsed(payload: bytes, type_: type[Said]) -> Said | None:
+    try:
+        return msgspec.json.decode(payload, type=type_)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+
+
+def _seconds(span_ns: int | None) -> float:
+    return max(-LONG_NS, min(span_ns or 0, LONG_NS)) / NS
+
+
+def _is_named(market: str | None, channel: str | None) -> bool:
+    return bool(MARKET.fullmatch(market or "") and CHANNEL.fullmatch(channel or ""))
 
 
 def _never_heard(interval: Interval) -> Interval:
-    if interval.reason != "start":
+    if interval.reason not in AS_STARTED:
         return interval
-    return msgspec.structs.replace(interval, reason="silence", detail="no data at all")
+    return replace(interval, reason="silence", detail="no data at all")
 
 
-def read(tape: Tape, *, sink: Sink | None = None) -> Result:
-    """Read a whole tape once: the ledger, and each event to ``sink`` on the way."""
-    ledger = Ledger(planned(tape))
+def read(tape: Tape) -> Result:
+    """Read a whole tape once."""
+    ledger = Ledger(asked(tape))
     for batch in tape.batches():
-        ledger.batch(batch, sink)
-    return ledger.finish()
+        ledger.batch(batch)
+    return ledger.finish(*end_of(tape))
 
 
-def planned(tape: Tape) -> list[tuple[str, str]]:
-    """List the (market, channel) pairs that the recorder set out to hear."""
-    found: dict[tuple[str, str], None] = {}
+def end_of(tape: Tape) -> tuple[int, int | None]:
+    """Give the seq and time of the last frame that was written, be it readable or not."""
+    return (tape.segments[-1].last_seq, tape.segments[-1].ts_last) if tape.segments else (0, None)
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What a run's config says of its streams."""
+
+    venues: tuple[str, ...] = ()
+    instruments: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+
+
+def asked(tape: Tape) -> Iterator[Asked]:
+    """Give what each run of the recorder set out to hear; nothing where its config is no such."""
     for run in tape.meta.runs:
-        venues, names = run.config.get("venues", []), run.config.get("instruments", [])
-        pairs = product(venues, names, run.config.get("channels", []))
-        found.update({(f"{venue}:{name}", channel): None for venue, name, channel in pairs})
-    return list(found)
+        try:
+            config = msgspec.convert(run.config, Config)
+        except msgspec.ValidationError:
+            config = Config()
+        pairs = product(config.venues, config.instruments, config.channels)
+        streams = ((f"{venue}:{name}", channel) for venue, name, channel in pairs)
+        yield Asked(run.ts_start, tuple(s for s in streams if _is_named(*s)))

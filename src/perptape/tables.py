@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,8 +75,10 @@ SCHEMAS = {
         ]
     ),
 }
+PATH_PART = re.compile(r"[A-Z0-9][A-Z0-9._-]{0,63}")
 ROWS_PER_GROUP = 1 << 17
 """Rows buffered for one partition before they are written: the bound on a writer's memory."""
+MANIFEST = "manifest.json"
 DELTAS = ("seq", "ts_recv", "ts_event", "ts_send", "update_id", "ts_start", "ts_end", "ts_seen")
 """Columns that grow steadily: delta encoding is a third of the plain size."""
 
@@ -97,6 +101,18 @@ class Manifest(msgspec.Struct, frozen=True):
     files: list[TableFile]
     notes: dict[str, int] = {}
     """Counts of what could not become rows, by reason."""
+    manifest_sha256: str = ""
+    """Of the manifest's own bytes, with this left empty."""
+
+
+def path_part(name: str) -> str:
+    """Give a name that may be part of a path; a venue's raw text never is.
+
+    Raises Failed for any other.
+    """
+    if PATH_PART.fullmatch(name) is None:
+        raise Failed(f"{name!r} cannot be part of a path: report this tape, please.")
+    return name
 
 
 def date_of(ts: int) -> str:
@@ -112,7 +128,7 @@ class PartitionWriter:
 
     def __init__(self, root: Path, table: str, **keys: str) -> None:
         self._root = root
-        parts = [f"{key}={value}" for key, value in keys.items()]
+        parts = [f"{key}={path_part(value)}" for key, value in keys.items()]
         self.path = Path(table, *parts, "part-0.parquet")
         self._schema = SCHEMAS[table]
         full = root / self.path
@@ -174,27 +190,47 @@ def _sha256_synced(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(root: Path, manifest: Manifest) -> None:
-    """Write the manifest last and whole: what it does not list does not exist."""
-    body = json.dumps(msgspec.to_builtins(manifest), indent=1, sort_keys=True).encode()
-    fresh = root / "manifest.json.new"
-    with fresh.open("wb") as file:
-        file.write(body + b"\n")
+def replace_all(root: Path, made: Path, manifest: Manifest) -> Manifest:
+    """Put the tables in ``made`` in the place of those in ``root``; give the sealed manifest.
+
+    The manifest goes first and comes last: what none lists does not exist.
+    """
+    (root / MANIFEST).unlink(missing_ok=True)
+    for table in SCHEMAS:
+        shutil.rmtree(root / table, ignore_errors=True)
+        if (made / table).exists():
+            (made / table).rename(root / table)
+    blank = msgspec.structs.replace(manifest, manifest_sha256="")
+    sealed = msgspec.structs.replace(
+        blank, manifest_sha256=hashlib.sha256(_text(blank)).hexdigest()
+    )
+    new = root / f"{MANIFEST}.new"
+    with new.open("wb") as file:
+        file.write(_text(sealed))
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(root / "manifest.json")
+    new.replace(root / MANIFEST)
+    return sealed
+
+
+def _text(manifest: Manifest) -> bytes:
+    return json.dumps(msgspec.to_builtins(manifest), indent=1, sort_keys=True).encode() + b"\n"
 
 
 def read_manifest(root: Path) -> Manifest | None:
-    """``None`` if there are no finished tables here."""
+    """``None`` if there are no finished tables here. Raises Failed if it is not as written."""
     try:
-        return msgspec.json.decode((root / "manifest.json").read_bytes(), type=Manifest)
-    except FileNotFoundError:
+        data = (root / MANIFEST).read_bytes()
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, msgspec.MsgspecError, ValueError) as error:
-        raise Failed(
-            f"{root / 'manifest.json'} cannot be read ({error}): remove {root} and tabulate again."
-        ) from error
+        raise Failed(f"{root / MANIFEST} cannot be read ({error}): tabulate again.") from error
+    blank = _text(msgspec.structs.replace(manifest, manifest_sha256=""))
+    is_own = hashlib.sha256(blank).hexdigest() == manifest.manifest_sha256
+    if not is_own or _text(manifest) != data:
+        raise Failed(f"{root / MANIFEST} is not what was written: tabulate again.")
+    return manifest
 
 
 def damaged(root: Path, manifest: Manifest) -> list[str]:
@@ -211,12 +247,18 @@ def _same(path: Path, sha256: str) -> bool:
 
 
 def files(root: Path, table: str, *, base: str | None = None) -> Iterator[Path]:
-    """Give the files of a table in the order of their partitions."""
+    """Give the files of a table in the order of their partitions.
+
+    Raises Failed if one is gone.
+    """
     manifest = read_manifest(root)
     for entry in [] if manifest is None else manifest.files:
         parts = Path(entry.path).parts
         if parts[0] == table and (base is None or f"base={base}" in parts):
-            yield root / entry.path
+            path = root / entry.path
+            if not path.resolve().is_relative_to(root.resolve()) or not path.is_file():
+                raise Failed(f"{path} is gone: tabulate again.")
+            yield path
 
 
 def bases(root: Path, table: str = "quotes") -> list[str]:
@@ -229,18 +271,31 @@ def scan(root: Path, table: str, *, base: str | None = None) -> "pl.LazyFrame":
     """Give a table as a LazyFrame, receive-ordered, with its partition keys ``base`` and ``date``.
 
     ``root`` is the ``tables`` directory. An absent table is an empty frame with its columns.
+    Raises Failed if a file is gone.
     """
     import polars as pl  # noqa: PLC0415 - half a second that `--help` need not wait for
 
+    keys = {"base": pl.String, "date": pl.Date} if table in DATED_COINS else {"date": pl.Date}
     found = list(files(root, table, base=base))
     if not found:
         empty = pl.from_arrow(SCHEMAS[table].empty_table())
         if not isinstance(empty, pl.DataFrame):  # pragma: no cover - a table is never a series
             raise TypeError(table)
-        return empty.lazy()
-    return pl.scan_parquet(found, hive_partitioning=True)
+        return empty.lazy().with_columns(pl.lit(None, kind).alias(k) for k, kind in keys.items())
+    # The keys are said, not guessed: a coin may be called 4, a directory above run=3.
+    return pl.concat(
+        pl.scan_parquet(path, hive_partitioning=False).with_columns(**_keys(path, root))
+        for path in found
+    )
 
 
-def concat(tables: Iterable[pa.Table]) -> pa.Table:
-    """Join tables whose dictionaries differ."""
-    return pa.concat_tables(list(tables)).unify_dictionaries()
+def _keys(path: Path, root: Path) -> "dict[str, pl.Expr]":
+    import polars as pl  # noqa: PLC0415
+
+    words = dict(part.split("=", 1) for part in path.relative_to(root).parts[1:-1])
+    day = pl.lit(date.fromisoformat(words.pop("date")))
+    return {key: pl.lit(word) for key, word in words.items()} | {"date": day}
+
+
+DATED_COINS = ("quotes", "ledger")
+"""Tables that are cut by coin and day; the others by day only."""

@@ -6,9 +6,11 @@ from pathlib import Path
 import msgspec
 
 from perptape import ledger, tables
+from perptape.errors import Failed
 from perptape.events import NS
-from perptape.ledger import Interval, Result, Stream
+from perptape.ledger import Result
 from perptape.tape import Tape
+from perptape.timeline import Interval, Stream
 
 EXIT_CODES = {"complete": 0, "untrusted": 3, "damaged": 4}
 EXPECTED = ("start", "shutdown")
@@ -70,7 +72,7 @@ def verify(path: Path) -> Verdict:
         verdict=verdict,
         frames=result.frames,
         segments=len(tape.segments),
-        bytes=sum(f.stat().st_size for f in (path / "raw").iterdir() if f.is_file()),
+        bytes=sum(f.stat().st_size for f in (path / "raw").glob("*") if f.is_file()),
         damage=damage,
         markets=markets,
         undecoded=result.undecoded,
@@ -79,12 +81,13 @@ def verify(path: Path) -> Verdict:
 
 
 def _damaged_tables(root: Path) -> list[str]:
-    manifest = tables.read_manifest(root)
-    if manifest is None:
-        return []
+    try:
+        manifest = tables.read_manifest(root)
+    except Failed:
+        return [f"tables/{tables.MANIFEST} is not what was written: tabulate again"]
     return [
         f"tables/{name} is not what was written: tabulate again"
-        for name in tables.damaged(root, manifest)
+        for name in (tables.damaged(root, manifest) if manifest else [])
     ]
 
 

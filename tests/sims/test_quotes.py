@@ -4,9 +4,10 @@ import itertools
 import json
 from urllib.parse import parse_qsl
 
+import numpy as np
 import pytest
 
-from perptape.decode import decoder, quote_row
+from perptape.decode import Terms, decoder, quote_columns
 from perptape.events import MS, NS
 from perptape.sims import VENUES as SIMS
 from perptape.sims import scenario
@@ -61,7 +62,7 @@ def test_quotes_decode_to_the_truth(table, venue, stream):
         contract = SIMS[venue].contracts[symbol.partition("U")[0].rstrip("-_")]
         possible = {true_row(contract, top) for top in all_tops(seat, symbol)}
         for at_ns, quote in quotes:
-            assert rounded(quote_row(quote, listed[symbol])) in possible
+            assert rounded(row(quote, listed[symbol])) in possible
             assert quote.ts_send - seat.start_ns == at_ns + 250 * MS
             assert 0 <= quote.ts_send - quote.ts_event < 1100 * MS
 
@@ -83,6 +84,13 @@ def true_row(contract, top):
     return rounded(
         (top.bid * tick, top.bid_lots * lot * size, top.ask * tick, top.ask_lots * lot * size)
     )
+
+
+def row(quote, instrument):
+    """A quote in base coins: bid price and size, ask price and size."""
+    terms = Terms.of(f"{instrument.venue}:{instrument.name}", quote.symbol, instrument)
+    columns = quote_columns([quote], [terms], np.array([0]))
+    return [columns[name][0].as_py() for name in ("bid_price", "bid_size", "ask_price", "ask_size")]
 
 
 def rounded(row):

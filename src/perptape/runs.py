@@ -1,0 +1,137 @@
+"""Sorted runs of rows on disk, and their merge: memory is bounded whatever the tape's length."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from perptape.tables import path_part
+
+SCHEMA = pa.schema(
+    [
+        ("terms", pa.int32()),
+        ("seq", pa.uint64()),
+        *[(name, pa.int64()) for name in ("ts_recv", "ts_event", "ts_send")],
+        *[(name, pa.float64()) for name in ("bid_price", "bid_size", "ask_price", "ask_size")],
+        ("update_id", pa.int64()),
+    ]
+)
+"""A quote's row; ``terms`` says of which market, by the ledger's list."""
+END = 1 << 63
+"""Later than every time."""
+
+
+class Stretch(NamedTuple):
+    """A file of rows in order of ``ts_recv``, then ``seq``, then position in the frame."""
+
+    path: Path
+    first: int
+    """``ts_recv`` of its first row."""
+
+
+class Runs:
+    """Writes rows: one file for each coin and stretch of rising time."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._scratch = scratch
+        self._found: dict[str, list[Stretch]] = defaultdict(list)
+        self._writers: dict[str, pa.ipc.RecordBatchFileWriter] = {}
+
+    def write(self, base: str, rows: pa.Table) -> None:
+        """Append rows that are not earlier than the coin's last, unless :meth:`turn` came."""
+        if base not in self._writers:
+            name = f"{path_part(base)}-{len(self._found[base]):06d}.arrow"
+            stretch = Stretch(self._scratch / name, rows["ts_recv"][0].as_py())
+            self._found[base].append(stretch)
+            self._writers[base] = pa.ipc.new_file(stretch.path, SCHEMA)
+        self._writers[base].write_table(rows)
+
+    def turn(self) -> None:
+        """Finish every file: what comes next may be earlier."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def merged(self) -> Iterator[tuple[str, Iterator[pa.Table]]]:
+        """Give for each coin its rows in order."""
+        self.turn()
+        for base in sorted(self._found):
+            yield base, merge(self._found[base])
+
+
+class Run:
+    """One sorted file, read a batch at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._at = 0
+        self.rows = SCHEMA.empty_table()
+        self.more()
+
+    def more(self) -> None:
+        """Append the next batch, if there is one."""
+        if not self.ended:
+            batch = self._reader.get_batch(self._at)
+            self.rows = pa.concat_tables([self.rows, pa.Table.from_batches([batch])])
+            self._at += 1
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._at >= self._reader.num_record_batches)
+
+    @property
+    def last(self) -> int:
+        """Up to where it is known."""
+        return int(self.rows["ts_recv"][-1].as_py()) if self.rows.num_rows else -END
+
+    def take_before(self, ts: int) -> pa.Table:
+        """Remove and give the rows before ``ts``."""
+        times = self.rows["ts_recv"].to_numpy()
+        cut = len(times) if ts >= END else int(np.searchsorted(times, ts, side="left"))
+        taken, self.rows = self.rows.slice(0, cut), self.rows.slice(cut)
+        return taken
+
+
+def merge(stretches: Iterable[Stretch]) -> Iterator[pa.Table]:
+    """Merge sorted files; only those that overlap in time are open, a batch or so of each."""
+    waiting = sorted(stretches, key=lambda stretch: stretch.first, reverse=True)
+    active: list[Run] = []
+    while active or waiting:
+        while waiting and (not active or waiting[-1].first <= _reach(active)):
+            active.append(Run(waiting.pop().path))
+        limit = min(_reach(active), waiting[-1].first if waiting else END)
+        parts = [part for run in active if (part := run.take_before(limit)).num_rows]
+        if parts:
+            yield _in_order(parts)
+        for run in active:
+            if run.last <= limit:
+                run.more()
+        active = [run for run in active if run.rows.num_rows or not run.ended]
+
+
+def _reach(active: Iterable[Run]) -> int:
+    """Up to where every active run is known: rows before it can be given out."""
+    return min((END if run.ended else run.last for run in active), default=END)
+
+
+def _in_order(parts: list[pa.Table]) -> pa.Table:
+    if len(parts) == 1:
+        return parts[0]
+    rows = pa.concat_tables(parts)
+    order = np.lexsort((rows["seq"].to_numpy(), rows["ts_recv"].to_numpy()))  # it is stable
+    return rows.take(pa.array(order))
+
+
+DAY_NS = 86_400 * 1_000_000_000
+
+
+def by_day(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Cut rows in order of ``ts_recv`` at midnight UTC; give each with its day's begin in ns."""
+    days = rows["ts_recv"].to_numpy() // DAY_NS
+    starts = np.flatnonzero(np.diff(days, prepend=days[0] - 1))
+    for start, stop in itertools.pairwise([*starts, len(days)]):
+        yield int(days[start]) * DAY_NS, rows.slice(start, stop - start)
