@@ -1,6 +1,7 @@
 """The commands as a user meets them: bad input gets one sentence, the next step, the right code."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from perptape import cli
+from perptape.plan import choose
 from perptape.tape import TapeWriter
 
 
@@ -44,6 +46,11 @@ def sentence(err):
         pytest.param(["record", "BTC-USDT", "--venues", "binance"], "imported", id="import-only"),
         pytest.param(["record", "BTC-USDT", "--for", "soon"], "5m", id="no-duration"),
         pytest.param(["record", "BTC-USDT", "--for", "0s"], "no time", id="zero-duration"),
+        pytest.param(["record", "BTC-USDT", "--for", ""], "5m", id="empty-duration"),
+        pytest.param(["record", "BTC-USDT", "--for", "99999999d"], "century", id="for-ever"),
+        pytest.param(["record", "BTC-USDT", "--for", "0.1ns"], "5m", id="no-unit"),
+        pytest.param(["record", "BTC-USDT", "--venues", ","], "--venues", id="no-venue"),
+        pytest.param(["record", "BTC-USDT", "--channels", ""], "--channels", id="empty-channels"),
         pytest.param(["record"], "BTC-USDT", id="no-instrument"),
         pytest.param(["record", "../../etc"], "../../etc", id="no-name"),
         pytest.param(["record", "BTC-USDT", "--channels", "gossip"], "quotes", id="no-channel"),
@@ -54,6 +61,8 @@ def sentence(err):
         pytest.param(["rekord"], "rekord", id="unknown-command"),
         pytest.param(["report"], "TAPE", id="report-without-tape"),
         pytest.param(["sim", "--venues", "nyse"], "bybit", id="sim-of-nobody"),
+        pytest.param(["sim", "--port", "65533"], "65532", id="sim-past-the-last-port"),
+        pytest.param(["sim", "--port=-1"], "--port", id="sim-before-the-first-port"),
         pytest.param(["import", "csv", "x", "--tape", "t"], "notebook", id="unknown-format"),
         pytest.param(["report", "t", "--from", "noon"], "--from", id="no-time"),
     ],
@@ -98,6 +107,115 @@ def test_a_hostile_pickle_is_refused_and_nothing_runs(run, tmp_path):
     code, _, err = run("import", "notebook", tmp_path / "evil.pkl", "--tape", tmp_path / "t")
     assert code in {1, 2}
     assert "evil.pkl" in sentence(err) and not marker.exists()
+
+
+@pytest.fixture
+def one_venue(run, tmp_path):
+    """Give a tape of one market, as an old notebook had written it."""
+    with (tmp_path / "old.pkl").open("wb") as file:
+        for n in range(20):
+            pickle.dump({**BOOK, "local_ts": 1_700_000_000 + n / 10}, file)
+    tape = tmp_path / "one"
+    assert run("import", "notebook", tmp_path / "old.pkl", "--tape", tape)[0] == 0
+    return tape
+
+
+BOOK = {
+    "topic": "orderbook.1.BTCUSDT",
+    "ts": 1_700_000_000_000,
+    "type": "snapshot",
+    "data": {"s": "BTCUSDT", "b": [["20.25", "1"]], "a": [["20.5", "3"]], "u": 1, "seq": 7},
+    "cts": 1_700_000_000_000,
+}
+
+
+def test_a_report_of_one_venue_says_that_there_is_no_pair(run, one_venue, tmp_path):
+    code, out, err = run("report", one_venue, "-o", tmp_path / "r.html")
+    assert code == 0 and (tmp_path / "r.html").exists() and out.endswith("r.html\n")
+    assert "at least two venues" in sentence(err)
+
+
+def test_the_same_tape_twice_is_one_tape(run, one_venue):
+    code, out, _ = run("report", one_venue, one_venue / ".." / "one", "--json", "-")
+    assert code == 0 and [m["quotes"] for m in json.loads(out)["markets"]] == [20]
+
+
+def test_a_fee_of_nobody_is_refused(run, one_venue, tmp_path):
+    (tmp_path / "fees.toml").write_text("bybitt = 0.0001")
+    code, _, err = run("report", one_venue, "--fees", tmp_path / "fees.toml")
+    assert code == 2 and "did you mean bybit" in sentence(err)
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59", "0001-01-01"])
+def test_the_ends_of_the_calendar_are_moments_too(run, one_venue, tmp_path, moment):
+    code, _, err = run("report", one_venue, "--from", moment, "-o", tmp_path / "r.html")
+    assert code in {0, 1} and err.count("\n") == 1 and "mistake" not in err
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(run, one_venue, tmp_path):
+    (tmp_path / "out" / "r.html").mkdir(parents=True)
+    code, _, err = run("report", one_venue, "-o", tmp_path / "out" / "r.html")
+    assert code == 1 and "another place" in sentence(err)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["r.html"]
+
+
+def test_damage_is_told_as_a_place_and_what_is_wrong_there(run, one_venue):
+    (segment,) = (one_venue / "raw").glob("*.arrows")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    code, out, _ = run("verify", one_venue, "--json")
+    (place,) = json.loads(out)["damage"]
+    assert code == 4 and place.startswith(f"raw/{segment.name}: bytes ")
+
+
+def test_a_file_of_more_venues_than_are_recorded_is_fine(tmp_path):
+    (tmp_path / "run.toml").write_text(
+        "\n".join(f'[venues.{v}]\nurl = "http://127.0.0.1:9"' for v in ("htx", "bybit"))
+    )
+    chosen = choose(instruments=["BTC-USDT"], venues=["htx"], config_path=tmp_path / "run.toml")
+    assert [v.rest for v in chosen.plan.venues] == ["http://127.0.0.1:9"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("[venues.htxx]", "htxx"), ("sync_ms = -5", "sync_ms"), ('for = "soon"', "5m")],
+)
+def test_a_file_that_cannot_be_meant_is_refused(run, tmp_path, text, told):
+    (tmp_path / "run.toml").write_text(text)
+    code, _, err = run("record", "BTC-USDT", "--config", tmp_path / "run.toml")
+    assert code == 2 and told in sentence(err)
+
+
+@pytest.mark.parametrize("origin", ["http://h\udcff:1", "http://me:secret@h:1", "http://h\n:1"])
+def test_an_origin_is_plain_and_holds_no_secret(run, origin):
+    code, _, err = run("record", "BTC-USDT", "--venues", "bybit", "--url", f"bybit={origin}")
+    assert code == 2 and "http://HOST:PORT" in sentence(err)
+
+
+def test_a_terminal_is_not_told_what_to_do_by_an_argument(run):
+    code, _, err = run("verify", "\x1b]0;title\x07[red]\u202e")
+    assert code == 2 and "\\x1b]0;title\\x07[red]\\u202e" in sentence(err)
+
+
+def test_a_mistake_of_ours_is_one_sentence_too(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("perptape.config.duration_ns", lambda *_: 1 // 0)
+    code, _, err = run("record", "BTC-USDT", "--for", "1s", "--tape", tmp_path / "t")
+    assert code == 1 and "--debug" in sentence(err)
+
+
+@pytest.mark.parametrize("words", [["venues"], ["venues", "--json"], ["--help"]])
+def test_a_reader_that_leaves_early_is_no_error(words):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "perptape", *words],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_debug_shows_the_traceback(run, tmp_path):

@@ -1,6 +1,5 @@
 """One command per stage: parse, call, print. The work is done elsewhere."""
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,6 +23,8 @@ app = App(
 Names = Annotated[str | None, Parameter(help="Names with commas between them.")]
 Tape = Annotated[Path, Parameter(help="A tape: the directory that `record` or `import` made.")]
 INTERRUPTED = 130
+LAST_MOMENT = 9_200_000_000 * 10**9
+"""In 2261, near the end of what int64 ns can say."""
 
 
 def say(*words: object) -> None:
@@ -31,8 +32,12 @@ def say(*words: object) -> None:
     print(*words, flush=True)  # noqa: T201 - printing is this module's work
 
 
-def split(words: str | None) -> list[str]:
-    return [word.strip() for word in (words or "").split(",") if word.strip()]
+def split(words: str | None, argument: str = "--venues") -> list[str]:
+    """Take names apart; none at all is no choice. Raises BadUsage for a choice of nothing."""
+    names = [word.strip() for word in (words or "").split(",") if word.strip()]
+    if words is not None and not names:
+        raise BadUsage(f"{argument} names nothing: leave it out, or write names with commas.")
+    return names
 
 
 @app.command
@@ -75,13 +80,13 @@ def record(  # noqa: PLR0913 - one parameter per flag
     choice = plan.choose(
         instruments=instruments,
         venues=split(venues),
-        channels=split(channels),
+        channels=split(channels, "--channels"),
         duration=for_,
         tape=tape,
         config_path=config,
         urls=url or [],
     )
-    return screen.record(choice, as_json=json or not sys.stdout.isatty(), say=say)
+    return screen.record(choice, as_json=json or not screen.is_terminal(), say=say)
 
 
 @app.command
@@ -129,7 +134,10 @@ def report(  # noqa: PLR0913 - one parameter per flag
     o: Annotated[
         Path | None, Parameter(name=["-o", "--out"], help="The page; else report.html.")
     ] = None,
-    json: Annotated[Path | None, Parameter(help="All figures as JSON.")] = None,
+    json: Annotated[
+        Path | None,
+        Parameter(help="All figures as JSON; - for the screen.", allow_leading_hyphen=True),
+    ] = None,
     png: Annotated[
         Path | None, Parameter(help="A figure of every pair into this directory.")
     ] = None,
@@ -147,6 +155,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
 ) -> int:
     """Analyse tapes: one self-contained page, the figures as JSON, the notebook's pictures."""
     from perptape import report, screen  # noqa: PLC0415
+    from perptape.wording import printable  # noqa: PLC0415
 
     if not tapes:
         raise BadUsage("report needs a tape: perptape report TAPE.")
@@ -162,7 +171,9 @@ def report(  # noqa: PLR0913 - one parameter per flag
         made = report.build(asked, progress=told)
         written = report.write(made, page=o, json=json, png=png)
     for path in written:
-        say(path)
+        say(printable(str(path)))
+    if not made.pairs:
+        print(f"perptape: {report.no_pair(made)}", file=sys.stderr)  # noqa: T201 - our work
     return 0
 
 
@@ -178,7 +189,8 @@ def moment(text: str | None, argument: str) -> int | None:
         raise BadUsage(f"{argument} {text!r} is not a time: write 2026-11-23T12:00:00.") from None
     aware = told if told.tzinfo else told.replace(tzinfo=UTC)
     since = aware - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+    ns = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+    return min(max(ns, 0), LAST_MOMENT)
 
 
 @app.command
@@ -273,22 +285,33 @@ def _run(words: list[str], *, debug: bool) -> int:
     try:
         done: Any = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         return done if isinstance(done, int) else 0
-    except CycloptsError as error:
-        return _fail(BadUsage(_usage(error)), debug=debug)
-    except PerptapeError as error:
-        return _fail(error, debug=debug)
+    except (BrokenPipeError, SystemExit):  # whoever read our output has seen enough; rich exits
+        from perptape.screen import hush  # noqa: PLC0415
+
+        hush()
+        return 0
     except KeyboardInterrupt:
         return INTERRUPTED
-    except OSError as error:
-        return _os_error(error, debug=debug)
+    except Exception as error:  # noqa: BLE001 - a fault of ours is one sentence too
+        return _fail(_told(error), debug=debug)
 
 
-def _os_error(error: OSError, *, debug: bool) -> int:
-    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    where = f" ({error.filename})" if error.filename else ""
-    return _fail(Failed(f"{error.strerror or error}{where}."), debug=debug)
+def _told(error: Exception) -> PerptapeError:
+    """Put whatever went wrong into a sentence."""
+    match error:
+        case PerptapeError():
+            return error
+        case CycloptsError():
+            return BadUsage(_usage(error))
+        case OSError():
+            where = f" ({error.filename})" if error.filename else ""
+            hint = "check its permissions and the space on its disk"
+            told = Failed(f"{error.strerror or error}{where}: {hint}.")
+        case _:
+            what = " ".join(f"{type(error).__name__}: {error}".split())
+            hint = "add --debug to see where, and report it"
+            told = Failed(f"perptape made a mistake ({what}): {hint}.")
+    return told.with_traceback(error.__traceback__)
 
 
 def _usage(error: CycloptsError) -> str:
@@ -299,7 +322,9 @@ def _usage(error: CycloptsError) -> str:
 
 
 def _fail(error: PerptapeError, *, debug: bool) -> int:
+    from perptape.wording import printable  # noqa: PLC0415
+
     if debug:
         traceback.print_exception(error)
-    print(f"perptape: {error}", file=sys.stderr)  # noqa: T201 - printing is this module's work
+    print(f"perptape: {printable(str(error))}", file=sys.stderr)  # noqa: T201 - our work
     return error.exit_code

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -10,6 +11,8 @@ from perptape.errors import BadUsage
 from perptape.events import NS
 
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST_S = 36_525 * UNITS_S["d"]
+"""In ns it still fits a 64 bit integer."""
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -29,7 +32,7 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     channels: tuple[str, ...] = ("quotes",)
     for_: str | None = None
     tape: str | None = None
-    sync_ms: int = 1000
+    sync_ms: Annotated[int, msgspec.Meta(ge=10, le=60_000)] = 1000
     venues: dict[str, VenueChoice] = {}
 
 
@@ -52,6 +55,9 @@ def duration_ns(text: str, argument: str = "--for") -> int:
     if not parts or "".join(n + u for n, u in parts) != plain:
         raise BadUsage(f"{argument} {text!r} is not a duration: write 40s, 5m or 1h30m.")
     total = sum(float(number) * UNITS_S[unit] for number, unit in parts)
-    if not total:
+    if total > LONGEST_S:
+        raise BadUsage(f"{argument} {text!r} is longer than a century: leave it out to go on.")
+    ns = round(total * NS)
+    if not ns:
         raise BadUsage(f"{argument} {text!r} is no time at all: write 40s, 5m or 1h30m.")
-    return round(total * NS)
+    return ns

@@ -11,6 +11,7 @@ from perptape import __version__, tables
 from perptape.errors import BadUsage
 from perptape.fees import base_fees, read_fees
 from perptape.findings import Contract, Fee, Provenance, Source
+from perptape.instruments import nearest
 from perptape.manifest import NAME as MANIFEST
 from perptape.tape import Tape
 
@@ -41,6 +42,16 @@ def taker_fees(path: Path | None) -> dict[str, Fee]:
                 "0.055 % is 0.00055."
             )
     return known | {fee.venue: fee for fee in own}
+
+
+def check_fees(fees: Mapping[str, Fee], venues: Sequence[str]) -> None:
+    """Raise BadUsage for a fee of nobody, which would silently be left out."""
+    known = sorted({*base_fees(), *venues})
+    for name in fees:
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"did you mean {close}" if close else f"known are {', '.join(known)}"
+            raise BadUsage(f"--fees: {name!r} is no venue: {hint}?")
 
 
 def _own_fees(path: Path) -> list[Fee]:

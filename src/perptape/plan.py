@@ -39,8 +39,9 @@ def choose(  # noqa: PLR0913 - one parameter per flag
     names = [parse_instrument(name) for name in instruments or file.instruments]
     if not names:
         raise BadUsage("record needs an instrument: perptape record BTC-USDT.")
-    lasts = duration or file.for_
-    chosen = venues_at(venues or list(file.venues), _origins_in(file) | origins(urls))
+    lasts = file.for_ if duration is None else duration
+    names_of_venues = venues or list(file.venues)
+    chosen = venues_at(names_of_venues, _origins_in(file, names_of_venues) | origins(urls))
     plan = Plan(
         instruments=tuple(dict.fromkeys(names)),
         venues=tuple(chosen),
@@ -66,14 +67,14 @@ def venues_at(names: Sequence[str], places: Mapping[str, str]) -> list[Venue]:
     return [at(venue, places[venue.name]) if venue.name in places else venue for venue in chosen]
 
 
-def _live(name: str) -> Venue:
+def _live(name: str, argument: str = "--venues") -> Venue:
     if name in LIVE:
         return VENUES[name]
     if name in VENUES:
         raise BadUsage(f"{name} can only be imported; record one of {', '.join(LIVE)}.")
     close = nearest(name, LIVE)
     hint = f" Did you mean {close}?" if close else ""
-    raise BadUsage(f"--venues: {name!r} is unknown; allowed are {', '.join(LIVE)}.{hint}")
+    raise BadUsage(f"{argument}: {name!r} is unknown; allowed are {', '.join(LIVE)}.{hint}")
 
 
 def origins(urls: Iterable[str]) -> dict[str, str]:
@@ -87,8 +88,13 @@ def origins(urls: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _origins_in(file: RunConfig) -> dict[str, str]:
-    return {name: choice.url for name, choice in file.venues.items() if choice.url}
+def _origins_in(file: RunConfig, names: Sequence[str]) -> dict[str, str]:
+    """Give the origins of the named venues; the file may hold more of them than are recorded."""
+    for name in file.venues:
+        _live(name, f"[venues.{name}]")
+    return {
+        name: choice.url for name, choice in file.venues.items() if choice.url and name in names
+    }
 
 
 def _channels(names: Sequence[str], venues: Sequence[Venue]) -> list[str]:

@@ -32,6 +32,9 @@ class Damage(msgspec.Struct, frozen=True):
     """It lies between these times, which are still whole themselves; ``None``: no such frame."""
     ts_last: int | None
 
+    def __str__(self) -> str:
+        return f"{self.file}: {self.detail}"
+
 
 class Tape:
     """A tape as it was when opened.

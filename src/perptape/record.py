@@ -243,6 +243,7 @@ class Recorder:
                 mono=mono,
                 backlog_frames=self.tape.backlog_frames,
                 disk_free_b=free,
+                trouble=self.tape.trouble,
             )
             for market, tracks in by_market.items()
         )

@@ -23,7 +23,7 @@ from perptape.findings import (
 )
 from perptape.instruments import base_of
 from perptape.measures import Result, gaps
-from perptape.origin import provenance, taker_fees
+from perptape.origin import check_fees, provenance, taker_fees
 from perptape.page import to_html
 from perptape.tabulate import fresh
 
@@ -67,8 +67,10 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
     Raises BadUsage for what cannot be meant, Failed for a tape without quotes.
     """
     _check(asked)
+    asked = msgspec.structs.replace(asked, tapes=_once(asked.tapes))
     fees = taker_fees(asked.fees)
     heard = _heard(asked, progress)
+    check_fees(fees, heard.ledger["venue"].unique().to_list())
     found = list(_measured(asked, heard, fees))
     _refuse_silence(asked, found)
     markets = tuple(_with_intervals(m, heard) for r in found for m in r.found_markets)
@@ -89,6 +91,11 @@ def _check(asked: Asked) -> None:
         raise BadUsage(f"--max-age {asked.max_age_s:g} is no age: give seconds above 0.")
     if asked.ts_from is not None and asked.ts_to is not None and asked.ts_from >= asked.ts_to:
         raise BadUsage("--from is not before --to: exchange them.")
+
+
+def _once(tapes: Sequence[Path]) -> tuple[Path, ...]:
+    """Leave out a tape that was named before, whatever it is called."""
+    return tuple({tape.resolve(): tape for tape in reversed(tapes)}.values())[::-1]
 
 
 def _heard(asked: Asked, progress: Progress | None) -> Heard:
@@ -176,6 +183,15 @@ def _with_reason(pair: Pair) -> Pair:
         return pair
     why = "never trusted at the same time" if not pair.trusted_s else "no prices at the same time"
     return msgspec.structs.replace(pair, reason=why)
+
+
+def no_pair(report: Report) -> str:
+    """Say why a report compares nothing, and what to do."""
+    names = ", ".join(market.market for market in report.markets)
+    return (
+        f"Nothing to compare {names} with: record one coin on at least two venues, "
+        "as in perptape record BTC-USDT."
+    )
 
 
 def _parameters(asked: Asked) -> dict[str, str]:
@@ -292,10 +308,10 @@ def _written(path: Path, content: bytes) -> Path:
     """Write a file whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as fresh_file:
-            fresh_file.write(content)
-        Path(fresh_file.name).chmod(0o644)
-        Path(fresh_file.name).replace(path)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=path.parent) as place:
+            fresh_file = Path(place, "whole")
+            fresh_file.write_bytes(content)
+            fresh_file.replace(path)
     except OSError as error:
         raise Failed(
             f"{path} cannot be written ({error.strerror or error}): choose another place."

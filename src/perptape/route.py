@@ -48,6 +48,7 @@ def at(venue: Venue, origin: str) -> Venue:
     try:
         there = urlsplit(origin)
         meant = there.scheme in {"http", "https"} and there.hostname and there.port != 0
+        meant = meant and origin.isascii() and origin.isprintable() and "@" not in there.netloc
     except ValueError:
         meant = None
     if not meant or there.path.strip("/") or there.query or there.fragment:

@@ -1,11 +1,14 @@
 """What a person sees on the terminal; a pipe gets plain lines instead."""
 
 import fnmatch
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Full, Queue
+from threading import Thread
 from typing import TYPE_CHECKING, Self
 
 import msgspec
@@ -19,9 +22,10 @@ from perptape.errors import Failed, NothingRecorded
 from perptape.events import NS
 from perptape.importers import ImportSummary
 from perptape.plan import Choice
-from perptape.record import run
+from perptape.record import Summary, run
 from perptape.status import MarketStatus
 from perptape.verify import EXPECTED
+from perptape.wording import printable
 
 if TYPE_CHECKING:
     from perptape.instruments import Instrument
@@ -31,6 +35,8 @@ QUIET_S = 2.0
 """Work that takes no longer than this shows no progress."""
 EVERY_S = 0.2
 PIPE_COLUMNS = 160
+LEAVE_S = 0.5
+"""How long the board may take to show the last, twice."""
 INTERVALS_SHOWN = 3
 """Reasons listed for one market; ``--json`` has all."""
 
@@ -68,16 +74,16 @@ def print_verdict(verdict: verify.Verdict) -> None:
     table.add_column("why", overflow="fold")
     for market in verdict.markets:
         table.add_row(
-            Text(market.market),
-            market.channel,
+            Text(printable(market.market)),
+            Text(printable(market.channel)),
             f"{market.frames:,}",
             seconds(market.trusted_s),
             seconds(market.untrusted_s),
-            Text(_why(market)),
+            Text(printable(_why(market))),
         )
     console.print(table)
     for place in verdict.damage:
-        console.print(Text(f"damaged: {place}", style="red"))
+        console.print(Text(f"damaged: {printable(place)}", style="red"))
     if verdict.unreadable:
         console.print(f"{verdict.unreadable:,} frames could not be read; they are on the tape.")
     style = {"complete": "green", "untrusted": "yellow", "damaged": "red"}[verdict.verdict]
@@ -138,7 +144,7 @@ def print_venues(*, as_json: bool, say: Say) -> None:
 
 def _plain() -> Console:
     """A pipe has no width of its own, and nobody wants half a link."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
+    return Console(width=None if is_terminal() else PIPE_COLUMNS)
 
 
 def print_instruments(
@@ -172,27 +178,62 @@ def matches(instrument: "Instrument", pattern: str | None) -> bool:
 
 
 class Board:
-    """The live status: a table on a terminal, else a JSON line a second for each market."""
+    """The live status: a table on a terminal, else a JSON line a second for each market.
+
+    A thread of its own draws it, so that neither a stopped terminal, nor a pipe that nobody reads,
+    nor a full disk under a log can hold up the recording or end it.
+    """
 
     def __init__(self, tape: Path, *, as_json: bool, say: Say) -> None:
-        self._tape, self._say = tape, say
-        self._live = None if as_json else Live(console=Console(), auto_refresh=False)
+        self._tape, self._say, self._as_json = tape, say, as_json
+        self._next: Queue[Sequence[MarketStatus] | None] = Queue(maxsize=1)
+        self._thread = Thread(target=self._run, name="board", daemon=True)
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        with suppress(Full):
+            self._next.put(None, timeout=LEAVE_S)
+        self._thread.join(LEAVE_S)
+        if self._thread.is_alive():  # it will never end, and holds on to this output
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process
 
     def show(self, markets: Sequence[MarketStatus]) -> None:
-        if self._live is not None:
-            self._live.update(status_table(self._tape, markets), refresh=True)
-            return
-        for market in markets:
-            self._say(msgspec.json.encode(market).decode())
+        """Take what is to be shown, unless what came before is not shown yet."""
+        with suppress(Full):
+            self._next.put_nowait(markets)
+
+    def _run(self) -> None:
+        try:
+            if self._as_json:
+                self._print()
+            else:
+                self._draw()
+        except (OSError, ValueError, SystemExit):  # the reader has gone; the recording goes on
+            hush()
+
+    def _print(self) -> None:
+        while (markets := self._next.get()) is not None:
+            for market in markets:
+                self._say(msgspec.json.encode(market).decode())
+
+    def _draw(self) -> None:
+        with Live(console=Console(), auto_refresh=False) as live:
+            while (markets := self._next.get()) is not None:
+                live.update(status_table(self._tape, markets), refresh=True)
+
+
+def hush() -> None:
+    """Let nothing be printed any more: whoever read it has gone."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_terminal() -> bool:
+    """Tell whether a person sees what is printed; there may be no output at all."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 STATE_STYLES = {"live": "green", "late": "yellow", "silent": "yellow", "connecting": "yellow"}
@@ -207,7 +248,9 @@ def status_table(tape: Path, markets: Sequence[MarketStatus]) -> Table:
         box=None,
         pad_edge=False,
         header_style="bold",
-        title=f"recording into {tape} · {backlog:,} frames not yet in a segment{room}",
+        title=Text(
+            f"recording into {printable(str(tape))} · {backlog:,} frames not yet in a segment{room}"
+        ),
         title_justify="left",
         title_style="dim",
     )
@@ -219,7 +262,11 @@ def status_table(tape: Path, markets: Sequence[MarketStatus]) -> Table:
         age = "" if market.last_age_s is None else f"{market.last_age_s:.1f} s ago"
         state = Text(market.state, style=STATE_STYLES.get(market.state, "red"))
         table.add_row(
-            Text(market.market), state, f"{market.frames:,}", age, Text(market.error or "")
+            Text(market.market),
+            state,
+            f"{market.frames:,}",
+            age,
+            Text(printable(market.error or "")),
         )
     return table
 
@@ -227,23 +274,36 @@ def status_table(tape: Path, markets: Sequence[MarketStatus]) -> Table:
 def record(choice: Choice, *, as_json: bool, say: Say) -> int:
     """Record and show how it goes; give the exit code.
 
-    Raises NothingRecorded if no venue gave a single data frame, Failed on a disk that stays bad.
+    Raises NothingRecorded if no venue gave a single data frame before the time was over, Failed on
+    a disk that stays bad.
     """
     with Board(choice.tape, as_json=as_json, say=say) as board:
         done = run(choice.plan, choice.tape, sync_ms=choice.sync_ms, status=board.show)
-    if not done.heard:
-        why = sorted({f"{m.market}: {m.error}" for m in done.markets if m.error})
-        told = "; ".join(why) or "no data came"
-        raise NothingRecorded(f"Nothing was recorded: {told}.")
     if done.trouble:
         raise Failed(f"{done.trouble} What could be written is in {choice.tape}.")
-    frames = sum(market.frames for market in done.markets)
+    if not done.heard and done.signal is None:
+        raise NothingRecorded(_nothing(done))
     print(
-        f"{choice.tape}: about {frames:,} data frames of {len(done.markets)} markets in "
-        f"{done.seconds:.1f} s. Next: perptape verify {choice.tape}",
+        printable(_summary(done, choice.tape) if done.heard else _nothing(done)),
         file=sys.stderr if as_json else sys.stdout,
     )
     return 0 if done.signal is None else SIGNALLED + done.signal
+
+
+def _summary(done: Summary, tape: Path) -> str:
+    frames = sum(market.frames for market in done.markets)
+    return (
+        f"{tape}: about {frames:,} data frames of {len(done.markets)} markets in "
+        f"{done.seconds:.1f} s. Next: perptape verify {tape}"
+    )
+
+
+def _nothing(done: Summary) -> str:
+    why = sorted({f"{m.market}: {m.error}" for m in done.markets if m.error})
+    told = "; ".join(why) or f"no data came in {done.seconds:.1f} s"
+    states = {market.state for market in done.markets}
+    hint = "choose other markets" if states == {"refused"} else "check the connection and --url"
+    return f"Nothing was recorded: {told}; {hint}."
 
 
 SIGNALLED = 128
@@ -259,7 +319,7 @@ def import_sentence(done: ImportSummary, tape: Path) -> str:
         left.append(f"{done.torn} files end inside a record")
     rest = f" ({'; '.join(left)})" if left else ""
     span_s = (done.ts_last - done.ts_first) / NS
-    return (
+    return printable(
         f"{tape}: {done.frames:,} frames of {done.files} files, {span_s:,.1f} s{rest}. "
         f"Next: perptape report {tape}"
     )

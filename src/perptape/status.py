@@ -88,8 +88,9 @@ def market_status(  # noqa: PLR0913 - a line of the status table has these
     mono: int,
     backlog_frames: int,
     disk_free_b: int | None,
+    trouble: str | None = None,
 ) -> MarketStatus:
-    """Sum up the channels of one market."""
+    """Sum up the channels of one market; ``trouble`` with the disk is everybody's."""
     worst = min(tracks, key=lambda t: WORST_FIRST.index(t.state))
     last = max((t.last for t in tracks if t.last is not None), default=None)
     return MarketStatus(
@@ -100,5 +101,5 @@ def market_status(  # noqa: PLR0913 - a line of the status table has these
         last_age_s=None if last is None else (mono - last) / 1e9,
         backlog_frames=backlog_frames,
         disk_free_b=disk_free_b,
-        error=worst.error,
+        error=worst.error or trouble,
     )

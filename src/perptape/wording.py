@@ -100,6 +100,11 @@ def money(value: float | None) -> str:
     return f"{rounded / unit:.3g}{suffix}" if rounded < 1000 * MONEY[0][0] else f"{rounded:.3g}"
 
 
+def printable(text: str) -> str:
+    """Show what a terminal would obey (escapes, controls, marks of direction) instead of it."""
+    return "".join(c if c.isprintable() or c == THIN else ascii(c)[1:-1] for c in text)
+
+
 def listed(words: Sequence[str]) -> str:
     """Join as a sentence does: a, b and c."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

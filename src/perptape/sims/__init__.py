@@ -25,6 +25,7 @@ from perptape.sims.server import Server
 from perptape.sims.truth import Truth, make_folder
 
 VENUES = {dialect.name: dialect for dialect in (BITGET, HTX, GATEIO, BYBIT)}
+LAST_PORT = 65_535
 INTERRUPTED = 128  # plus the signal's number: the exit code
 
 __all__ = ["VENUES", "Running", "Scenario", "load", "run", "serve"]
@@ -69,6 +70,9 @@ async def serve(
         if venue not in VENUES:
             allowed = ", ".join(VENUES)
             raise BadUsage(f"{venue!r} is not a simulated venue; allowed are {allowed}.")
+    last = LAST_PORT + 1 - len(venues)
+    if not 0 <= port <= last:
+        raise BadUsage(f"--port {port} is none: write one of 1 to {last}, or 0.")
     if log_dir is not None:
         make_folder(log_dir)
     dialects = [VENUES[venue] for venue in dict.fromkeys(venues)]
