@@ -5,8 +5,9 @@
 
 import sys
 
-import perptape as pt
 import polars as pl
+
+import perptape as pt
 
 ledger = pt.open(sys.argv[1]).ledger().collect()
 lost = ledger.filter(pl.col("state") == "untrusted").with_columns(
