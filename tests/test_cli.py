@@ -218,6 +218,23 @@ def test_a_reader_that_leaves_early_is_no_error(words):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_without_any_output_a_recording_is_made_all_the_same(tmp_path):
+    program = [sys.executable, "-m", "perptape", "record", "BTC-USDT", "--venues", "bybit"]
+    words = [*program, "--url", "bybit=http://127.0.0.1:9", "--for", "500ms", "--tape", tmp_path]
+    shell = ["/bin/sh", "-c", 'exec "$@" >&- 2>&- <&-', "sh", *words]
+    assert subprocess.run(shell, check=False).returncode == 5
+    assert (tmp_path / "tape.json").exists()
+
+
+def test_a_tape_may_have_any_name(run, one_venue, tmp_path):
+    strange = one_venue.rename(tmp_path / "a [x]*? \x1b[31m<script>")
+    code, out, _ = run("report", strange, "-o", tmp_path / "r.html", "--json", tmp_path / "r.json")
+    assert code == 0 and out.count("\n") == 2
+    page = (tmp_path / "r.html").read_text()
+    assert "\x1b" not in page and "\\x1b[31m&lt;script&gt;" in page
+    assert json.loads((tmp_path / "r.json").read_text())["provenance"]["tapes"][0]["tape"][0] == "a"
+
+
 def test_debug_shows_the_traceback(run, tmp_path):
     code, _, err = run("verify", tmp_path, "--debug")
     assert code == 2 and "Traceback" in err

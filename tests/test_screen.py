@@ -43,6 +43,14 @@ def test_a_tapes_words_are_text_in_the_verdict(capsys, monkeypatch):
     assert out.count(SHOWN) == 4 and "\x1b" not in out
 
 
+def test_a_refusal_is_told_in_the_venues_words(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    why = Untrusted(0, 10**9, "refused", f"no such {HOSTILE}")
+    market = Market("bybit:BTX-USDT-PERP", "quotes", 0, 0.0, 1.0, [why])
+    screen.print_verdict(Verdict("untrusted", 1, 1, 1, [], [market], 0, 0))
+    assert f"refused 1.0 s: no such {SHOWN}" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("capsys")
 def test_a_reader_that_stops_reading_does_not_hold_up_the_recording(tmp_path):
     stuck, let_go = threading.Event(), threading.Event()

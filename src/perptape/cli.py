@@ -1,5 +1,6 @@
 """One command per stage: parse, call, print. The work is done elsewhere."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -278,7 +279,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    _occupy()
     sys.exit(_run(words, debug=debug))
+
+
+def _occupy() -> None:
+    """Open what of stdin, stdout and stderr is closed: a socket must never get its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _run(words: list[str], *, debug: bool) -> int:

@@ -1,6 +1,7 @@
 """What a report rests on: tapes, contracts, fees, and what is missing."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def provenance(
 def _source(tape: Path) -> Source:
     runs = sorted({run.perptape for run in Tape(tape).meta.runs})
     digest = hashlib.sha256((tape / MANIFEST).read_bytes()).hexdigest()
-    return Source(tape.resolve().name, digest, f"perptape {', '.join(runs)}" if runs else None)
+    name = os.fsencode(tape.resolve().name).decode(errors="replace")
+    return Source(name, digest, f"perptape {', '.join(runs)}" if runs else None)
 
 
 def _contracts(roots: Sequence[Path], markets: Sequence[str]) -> tuple[Contract, ...]:

@@ -105,6 +105,8 @@ def _why(market: verify.Market) -> str:
         f"{reason} {ns / NS:.1f} s" + (f" ({count} times)" if count > 1 else "")
         for reason, (count, ns) in worst[:INTERVALS_SHOWN]
     ]
+    if worst and worst[0][0] == "refused":
+        words[0] += f": {next(i.detail for i in market.intervals if i.reason == 'refused')}"
     return ", ".join([*words, *(["..."] if len(worst) > INTERVALS_SHOWN else [])])
 
 

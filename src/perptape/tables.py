@@ -284,7 +284,7 @@ def scan(root: Path, table: str, *, base: str | None = None) -> "pl.LazyFrame":
         return empty.lazy().with_columns(pl.lit(None, kind).alias(k) for k, kind in keys.items())
     # The keys are said, not guessed: a coin may be called 4, a directory above run=3.
     return pl.concat(
-        pl.scan_parquet(path, hive_partitioning=False).with_columns(**_keys(path, root))
+        pl.scan_parquet(path, hive_partitioning=False, glob=False).with_columns(**_keys(path, root))
         for path in found
     )
 

@@ -1,18 +1,25 @@
 """The pieces that all sections are made of: every word that a tape said goes through ``esc``."""
 
 import html
+import re
 from collections.abc import Sequence
 
 from perptape.instruments import base_of
-from perptape.wording import instrument_of, venue_of
+from perptape.wording import instrument_of, printable, venue_of
 
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 Row = Sequence[str]
 """Cells as HTML."""
 
 
 def esc(text: object) -> str:
-    """Make text of anything, safe between tags and inside double quotes."""
-    return html.escape(str(text), quote=True)
+    """Make text of anything, safe between tags and inside double quotes.
+
+    What cannot be seen but changes how the rest reads (controls, marks of direction) is spelled.
+    """
+    return html.escape(HIDDEN.sub(lambda found: printable(found[0]), str(text)), quote=True)
 
 
 def number_cell(text: str, value: float | None = None, *, first: bool = False) -> str:
