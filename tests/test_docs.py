@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import perptape
 from perptape import cli, config, plan
 from perptape.config import RunConfig
 from perptape.sims import scenario
@@ -87,3 +88,9 @@ def test_no_lock_names_an_address():
     for lock in ROOT.glob("requirements*.lock"):
         text = lock.read_text()
         assert "://" not in text and text.count("--hash=sha256:") > 100
+
+
+def test_the_public_names_are_there_and_no_others():
+    assert all(getattr(perptape, name) is not None for name in perptape.__all__)
+    with pytest.raises(AttributeError, match="gossip"):
+        perptape.gossip  # noqa: B018

@@ -17,13 +17,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from perptape import charts
     from perptape.measures.gaps import gaps
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "gaps", "open"]
+__all__ = ["__version__", "charts", "gaps", "open"]
 
-_HOMES = {"open": ("perptape.recording", "Recording"), "gaps": ("perptape.measures.gaps", "gaps")}
+_HOMES = {
+    "charts": ("perptape.charts", None),
+    "gaps": ("perptape.measures.gaps", "gaps"),
+    "open": ("perptape.recording", "Recording"),
+}
 
 
 if not TYPE_CHECKING:  # else every misspelt module would pass for an object
@@ -32,5 +37,6 @@ if not TYPE_CHECKING:  # else every misspelt module would pass for an object
         """Load a public name when it is first used: `import perptape` itself costs nothing."""
         if name not in _HOMES:
             raise AttributeError(f"module 'perptape' has no attribute {name!r}")
-        module, attribute = _HOMES[name]
-        return getattr(import_module(module), attribute)
+        place, attribute = _HOMES[name]
+        module = import_module(place)
+        return module if attribute is None else getattr(module, attribute)
