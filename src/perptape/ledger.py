@@ -20,7 +20,7 @@ from perptape.errors import BadFrame
 from perptape.events import CHANNELS, MS, NS, Event, Kind, Note, Opened
 from perptape.instruments import Instrument
 from perptape.tape import Batch, Tape
-from perptape.timeline import Interval, Stream, combined, ended
+from perptape.timeline import Interval, Stream, combined, ended, told_once
 from perptape.venues import VENUES
 
 MARKET = re.compile(r"[a-z0-9_]{1,64}:[A-Z0-9][A-Z0-9._-]{0,63}")
@@ -102,6 +102,8 @@ class Ledger:
         self._next_seq = 1
         self._high = 0
         """The latest time of the recorder. Earlier time that comes again is not trusted."""
+        self._own_last = 0
+        """Time of the recorder's last frame."""
         self._last = 0
         self._fell = False
         """Time fell before this batch; the recorder's own was not looked at yet."""
@@ -150,7 +152,7 @@ class Ledger:
             self._ask(self._begun(ts, at_least=int(batch.ts_mono is not None)), ts)
         if batch.first_seq != self._next_seq:
             self._hole(f"{batch.first_seq - self._next_seq} frames of the tape cannot be read")
-        self._fell = ts < self._high
+        self._fell = ts < self._own_last
         if ts < self._last:
             for wire in self._wires.values():
                 if wire.imported and wire.last is not None and ts < wire.last:
@@ -165,7 +167,8 @@ class Ledger:
         if len(own) < len(batch.venues):
             times = times[np.isin(batch.wire, own)]
         if len(times):
-            self._high = max(self._high, int(times[-1]))
+            self._own_last = int(times[-1])
+            self._high = max(self._high, self._own_last)
 
     def _heard(self, events: list[Event], wire: Wire, seq: int, ts: int, sink: Sink | None) -> None:
         for event in events:
@@ -197,7 +200,7 @@ class Ledger:
             self._pieces.setdefault((market, channel), []).append(stream)
         else:
             stream = self._stream(market, channel, ts)
-            if not (wire.is_known and self._is_carried(stream)):
+            if not wire.is_known:  # its opening is lost, and may have been to carry this
                 self._carry(stream, wire, ts)
         wire.streams[event.symbol, type(event)] = stream
         stream.terms = self._terms(market, event.symbol)
@@ -253,23 +256,23 @@ class Ledger:
     def _said(self, kind: int, wire: Wire, payload: bytes, ts: int) -> None:
         if kind == Kind.REST:
             self._list(wire, payload, ts)
-        elif kind == Kind.OPENED:
-            opened = _parsed(payload, Opened)
-            wire.imported = wire.imported if opened is None else opened.imported
-            self._look_back(wire, ts)
-            if opened is None:
-                self._unreadable(self._of_venue(wire.venue))
-            elif not opened.imported:
-                self._opened(wire, opened, ts)
-        elif kind == Kind.NOTE and (note := _parsed(payload, Note)) is not None:
-            self._look_back(wire, ts)
+            return
+        opened = _parsed(payload, Opened) if kind == Kind.OPENED else None
+        wire.imported = wire.imported if opened is None else opened.imported
+        if not wire.imported:
+            self._look_back(ts)
+        note = _parsed(payload, Note) if kind == Kind.NOTE else None
+        if note is not None:
             self._note(wire, note, ts)
-        else:
-            self._unreadable(wire.carried() if wire.number else self._all())
+        elif opened is None:
+            self._unreadable(self._touched(wire, kind))
+        elif not opened.imported:
+            self._opened(wire, opened, ts)
 
-    def _look_back(self, wire: Wire, ts: int) -> None:
-        if self._fell and not wire.imported:
+    def _look_back(self, ts: int) -> None:
+        if self._fell:
             self._set_back(ts)
+        self._high = max(self._high, ts)
 
     def _opened(self, wire: Wire, opened: Opened, ts: int) -> None:
         wire.is_known = True
@@ -305,7 +308,7 @@ class Ledger:
             case "complaint" | "not_inflated":
                 pass  # the first belongs to nobody, the second is a frame that cannot be decoded
             case _:
-                self._unreadable(wire.carried() if wire.number else self._all())
+                self._unreadable(self._touched(wire, Kind.NOTE))
 
     def _ended(self, wire: Wire, note: Note, ts: int) -> None:
         wire.is_over = True
@@ -361,7 +364,7 @@ class Ledger:
     def _set_back(self, ts: int) -> None:
         """Distrust the time that comes twice."""
         self._fell = False
-        if self._high - ts < SET_BACK_NS:
+        if self._own_last - ts < SET_BACK_NS:
             return
         for stream in self._live.values():
             stream.repeat(ts, "clock", "our clock was set back: this time came twice")
@@ -371,7 +374,10 @@ class Ledger:
     def _trust(self, stream: Stream, wire: Wire, ts: int) -> None:
         if wire.imported:
             stream.turn(ts, trusted=True)
-        elif stream.wire == wire.number and not wire.is_over and ts >= self._high:
+            return
+        if not (self._is_carried(stream) or wire.is_over):
+            self._carry(stream, wire, ts)
+        if stream.wire == wire.number and not wire.is_over and ts >= self._high:
             if self._troubles:
                 self._distrust(stream, ts, *next(iter(self._troubles.items())))
             else:
@@ -402,6 +408,12 @@ class Ledger:
         for stream in streams:
             if stream.trusted or stream.reason in AS_STARTED:
                 stream.distrust(self._heard_last(stream, self._high), reason, words)
+
+    def _touched(self, wire: Wire, kind: int) -> Iterable[Stream]:
+        """Give what a frame of ours that cannot be read may have been about."""
+        if kind == Kind.OPENED:
+            return self._of_venue(wire.venue)
+        return wire.carried() if wire.number else self._all()
 
     def _all(self) -> Iterator[Stream]:
         pieces = (w.streams.values() for w in self._wires.values() if w.imported)
@@ -449,7 +461,7 @@ class Ledger:
             stream.turn(end, trusted=False, reason="shutdown")
         stream.turn(self._high, trusted=False, reason="shutdown")
         if not stream.frames:
-            stream.past = [_never_heard(i) for i in stream.past]
+            stream.past = told_once(_never_heard(i) for i in stream.past)
         return stream
 
     def _whole(self, pieces: list[Stream], recorded: Stream | None) -> Stream:

@@ -10,7 +10,7 @@ from perptape.events import NS
 
 JOIN_NS = 1 * NS
 """Imported files of one market that follow each other this closely are one recording."""
-BETWEEN = ("disconnect", "between two imported files")
+BETWEEN = ("disconnect", "between two recordings")
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -49,10 +49,15 @@ class Stream(msgspec.Struct):
     """What its rows are made with, by the ledger's list."""
 
     def turn(self, ts: int, *, trusted: bool, reason: str = "", detail: str = "") -> None:
-        """End the open stretch at ``ts`` and begin another; one without length leaves no trace."""
-        if ts > self.since:
+        """End the open stretch at ``ts`` and begin another.
+
+        One without length leaves no trace, unless it parts trusted time.
+        """
+        last = self.past[-1] if self.past else None
+        parts = trusted and not self.trusted and last is not None and last.trusted
+        if ts > self.since or parts:
+            ts = max(ts, self.since)
             why, words = (reason, detail) if self.trusted else (self.reason, self.detail)
-            last = self.past[-1] if self.past else None
             if last is not None and not (self.trusted or last.trusted) and last.reason == why:
                 self.past[-1] = replace(last, end=ts)
             else:
@@ -103,17 +108,34 @@ def ended(piece: Stream) -> list[Interval]:
 def combined(intervals: Iterable[Interval]) -> list[Interval]:
     """Make one course of time of several that overlap: heard whole by one is heard whole."""
     ordered = sorted(intervals, key=lambda i: (i.start, i.end))
+    if not ordered:
+        return []
     holes = _apart(i for i in ordered if not i.trusted)
     starts = [hole.start for hole in holes]
     found: list[Interval] = []
     end = ordered[0].start
     for span in _joined([i for i in ordered if i.trusted], holes, starts):
-        found += _between(span, end, span.start, holes, starts)
-        found.append(span)
+        found += [*_between(span, end, span.start, holes, starts), span]
         end = span.end
-    last = max(i.end for i in ordered)
-    found += _between(ordered[-1], end, last, holes, starts)
-    return [_ended_by(i, after) for i, after in zip(found, [*found[1:], None], strict=True)]
+    found += _between(ordered[-1], end, max(i.end for i in ordered), holes, starts)
+    return told_once(found)
+
+
+def told_once(intervals: Iterable[Interval]) -> list[Interval]:
+    """Join untrusted stretches of one reason; let trusted ones say what ended them."""
+    found: list[Interval] = []
+    for interval in intervals:
+        last = found[-1] if found else None
+        if last is None:
+            found.append(interval)
+        elif last.trusted:
+            found[-1] = replace(last, reason=interval.reason, detail=interval.detail)
+            found.append(interval)
+        elif interval.trusted or interval.reason != last.reason:
+            found.append(interval)
+        else:
+            found[-1] = replace(last, end=interval.end)
+    return found
 
 
 def _apart(holes: Iterable[Interval]) -> list[Interval]:
@@ -178,9 +200,3 @@ def _between(
         start = max(start, hole.end)
     if start < end:
         yield replace(like, start=start, end=end, trusted=False, reason=reason, detail=detail)
-
-
-def _ended_by(interval: Interval, after: Interval | None) -> Interval:
-    if not interval.trusted or after is None:
-        return interval
-    return replace(interval, reason=after.reason, detail=after.detail)
