@@ -94,6 +94,13 @@ def test_an_empty_tape_verifies_and_has_nothing_to_report(run, tape, tmp_path):
     assert code == 1 and "no quotes" in sentence(err)
 
 
+def test_a_recording_that_heard_nothing_is_not_complete(run, tmp_path):
+    config = {"venues": ["bybit"], "instruments": ["BTC-USDT-PERP"], "channels": ["quotes"]}
+    TapeWriter(tmp_path / "t", config=config).close()
+    code, out, _ = run("verify", tmp_path / "t")
+    assert code == 3 and "bybit:BTC-USDT-PERP" in out and "nothing was heard" in out
+
+
 def test_an_unwritable_tape_is_one_sentence(run, tmp_path):
     (tmp_path / "file").touch()
     code, _, err = run("record", "BTC-USDT", "--tape", tmp_path / "file" / "tape", "--for", "1s")
@@ -166,6 +173,7 @@ def test_damage_is_told_as_a_place_and_what_is_wrong_there(run, one_venue):
     segment.write_bytes(data)
     code, out, _ = run("verify", one_venue, "--json")
     (place,) = json.loads(out)["damage"]
+    assert "damaged: one place is" in run("verify", one_venue)[1]
     assert code == 4 and place.startswith(f"raw/{segment.name}: bytes ")
 
 

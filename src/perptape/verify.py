@@ -65,8 +65,11 @@ def verify(path: Path) -> Verdict:
     tape = Tape(path)
     damage = [str(d) for d in tape.damage()] + _damaged_tables(path / "tables")
     result = ledger.read(tape)
-    markets = by_market(result)
-    missing = any(i.reason not in EXPECTED for m in markets for i in m.intervals)
+    markets = by_market(result) or [
+        Market(market, channel, frames=0, trusted_s=0.0, untrusted_s=0.0, intervals=[])
+        for market, channel in dict.fromkeys(s for run in ledger.asked(tape) for s in run.streams)
+    ]
+    missing = any(_is_missing(market) for market in markets)
     verdict = "damaged" if damage else "untrusted" if missing else "complete"
     return Verdict(
         verdict=verdict,
@@ -78,6 +81,11 @@ def verify(path: Path) -> Verdict:
         undecoded=result.undecoded,
         unreadable=result.bad,
     )
+
+
+def _is_missing(market: Market) -> bool:
+    """Tell whether something was to be heard and was not."""
+    return not market.frames or any(i.reason not in EXPECTED for i in market.intervals)
 
 
 def _damaged_tables(root: Path) -> list[str]:
@@ -114,7 +122,14 @@ def _market(stream: Stream, intervals: list[Interval]) -> Market:
 def sentence(verdict: Verdict) -> str:
     """Put the verdict into one line."""
     if verdict.damage:
-        return f"damaged: {len(verdict.damage)} places are not what was written."
+        places = len(verdict.damage)
+        return (
+            "damaged: one place is not what was written."
+            if places == 1
+            else f"damaged: {places} places are not what was written."
+        )
+    if verdict.markets and not any(m.frames for m in verdict.markets):
+        return "untrusted: nothing was heard."
     heard = sum(m.trusted_s for m in verdict.markets)
     lost = sum(
         (i.end - i.start) / NS
