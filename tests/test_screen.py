@@ -10,7 +10,7 @@ import time
 import pytest
 from rich.console import Console
 
-from perptape import screen
+from perptape import board, screen
 from perptape.cli import say
 from perptape.plan import choose
 from perptape.record import Summary
@@ -30,7 +30,7 @@ def status(error=None, state="live", frames=5):
 
 def test_a_venues_words_are_text_in_the_status(tmp_path):
     console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
-    console.print(screen.status_table(tmp_path / HOSTILE.replace("/", ""), [status(HOSTILE)]))
+    console.print(board.status_table(tmp_path / HOSTILE.replace("/", ""), [status(HOSTILE)]))
     told = console.file.getvalue()
     assert SHOWN in told and SHOWN.replace("/", "") in told.replace("\n", "")
 
@@ -61,11 +61,11 @@ def test_a_reader_that_stops_reading_does_not_hold_up_the_recording(tmp_path):
 
     stdout = sys.stdout
     begun = time.monotonic()
-    with screen.Board(tmp_path, as_json=True, say=say_slowly) as board:
-        board.show([status()])
+    with board.Board(tmp_path, as_json=True, say=say_slowly) as shown:
+        shown.show([status()])
         assert stuck.wait(10)
         for _ in range(100):
-            board.show([status()])
+            shown.show([status()])
     assert time.monotonic() - begun < 5
     sys.stdout.close()
     sys.stdout = stdout
@@ -81,17 +81,17 @@ def test_a_reader_that_goes_does_not_end_the_recording(tmp_path, error):
         asked.append(1)
         raise error
 
-    with screen.Board(tmp_path, as_json=True, say=say_to_nobody) as board:
+    with board.Board(tmp_path, as_json=True, say=say_to_nobody) as shown:
         for _ in range(3):
-            board.show([status()])
+            shown.show([status()])
     assert asked == [1]
 
 
 @pytest.mark.usefixtures("capsys")
 def test_what_was_shown_last_is_seen(tmp_path):
     said = []
-    with screen.Board(tmp_path, as_json=True, say=said.append) as board:
-        board.show([status(frames=7)])
+    with board.Board(tmp_path, as_json=True, say=said.append) as shown:
+        shown.show([status(frames=7)])
     assert len(said) == 1 and '"frames":7' in said[0]
 
 
@@ -121,12 +121,12 @@ def test_nothing_recorded_says_why_and_what_next(monkeypatch, tmp_path):
 
 STUCK = """
 import sys
-from perptape import screen
+from perptape import board
 from perptape.cli import say
 from perptape.status import MarketStatus
 status = MarketStatus(1, "m" * 100_000, "live", 1, None, 0, None, None)
-with screen.Board("t", as_json=True, say=say) as board:
-    board.show([status])
+with board.Board("t", as_json=True, say=say) as shown:
+    shown.show([status])
 print("the recording is over", file=sys.stderr)
 """
 

@@ -76,7 +76,7 @@ def record(  # noqa: PLR0913 - one parameter per flag
     json: Annotated[bool, Parameter(help="A JSON line a second for each market.")] = False,
 ) -> int:
     """Record until told to stop."""
-    from perptape import plan, screen  # noqa: PLC0415
+    from perptape import board, plan, screen  # noqa: PLC0415
 
     choice = plan.choose(
         instruments=instruments,
@@ -87,7 +87,7 @@ def record(  # noqa: PLR0913 - one parameter per flag
         config_path=config,
         urls=url or [],
     )
-    return screen.record(choice, as_json=json or not screen.is_terminal(), say=say)
+    return screen.record(choice, as_json=json or not board.is_terminal(), say=say)
 
 
 @app.command
@@ -297,7 +297,7 @@ def _run(words: list[str], *, debug: bool) -> int:
         done: Any = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         return done if isinstance(done, int) else 0
     except (BrokenPipeError, SystemExit):  # whoever read our output has seen enough; rich exits
-        from perptape.screen import hush  # noqa: PLC0415
+        from perptape.board import hush  # noqa: PLC0415
 
         hush()
         return 0
