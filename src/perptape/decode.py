@@ -1,7 +1,6 @@
 """Frames to events, and events to one set of units: the one place that meets parser errors."""
 
-from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import msgspec
@@ -67,42 +66,36 @@ class Terms(msgspec.Struct, frozen=True):
         return cls(market, instrument.price_unit, instrument.contract_size, is_inverse)
 
 
-VALUES = attrgetter(
-    "ts_event", "ts_send", "bid_price", "bid_qty", "ask_price", "ask_qty", "update_id"
-)
-
-
 def quote_columns(
-    quotes: Iterable[Quote], terms: Sequence[Terms], at: NDArray[np.int32]
+    quotes: Sequence[Quote], terms: Sequence[Terms], at: NDArray[np.int32]
 ) -> dict[str, pa.Array]:
     """Give quotes in the table's units: prices per base coin, sizes in base coins.
 
     Quote k is converted by ``terms[at[k]]``; sizes are null where that has no contract size.
     """
-    columns = zip(*map(VALUES, quotes), strict=True)
-    ts_event, ts_send, bid, bid_qty, ask, ask_qty, update_id = columns
     unit = np.array([t.price_unit for t in terms])[at]
     contract = np.array([t.contract_size or np.nan for t in terms])[at]
     is_inverse = np.array([t.is_inverse for t in terms])[at]
-    prices = [_floats(price) / unit for price in (bid, ask)]
-    sizes = [_floats(qty) * contract for qty in (bid_qty, ask_qty)]
-    for price, size in zip(prices, sizes, strict=True):
+
+    def side(prices: list[float | None], qtys: list[float | None]) -> tuple[pa.Array, pa.Array]:
+        price = np.array(prices, np.float64) / unit  # None becomes NaN, which no venue can say
+        size = np.array(qtys, np.float64) * contract
         np.divide(size, price, out=size, where=is_inverse)
         size[np.isnan(price)] = np.nan
+        return pa.array(price, from_pandas=True), pa.array(size, from_pandas=True)
+
+    with np.errstate(over="ignore"):
+        bid = side([q.bid_price for q in quotes], [q.bid_qty for q in quotes])
+        ask = side([q.ask_price for q in quotes], [q.ask_qty for q in quotes])
     return {
-        "ts_event": pa.array(ts_event, pa.int64()),
-        "ts_send": pa.array(ts_send, pa.int64()),
-        "bid_price": pa.array(prices[0], from_pandas=True),
-        "bid_size": pa.array(sizes[0], from_pandas=True),
-        "ask_price": pa.array(prices[1], from_pandas=True),
-        "ask_size": pa.array(sizes[1], from_pandas=True),
-        "update_id": pa.array(update_id, pa.int64()),
+        "ts_event": pa.array([q.ts_event for q in quotes], pa.int64()),
+        "ts_send": pa.array([q.ts_send for q in quotes], pa.int64()),
+        "bid_price": bid[0],
+        "bid_size": bid[1],
+        "ask_price": ask[0],
+        "ask_size": ask[1],
+        "update_id": pa.array([q.update_id for q in quotes], pa.int64()),
     }
-
-
-def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """Give an array with NaN for ``None``; a venue's own number is never NaN."""
-    return np.array(values, np.float64)
 
 
 class Registry:

@@ -33,8 +33,9 @@ from perptape.tables import Manifest, PartitionWriter, TableFile, date_of
 from perptape.tape import Batch, Tape
 from perptape.timeline import Interval
 
-ROWS_HELD = 1 << 16
-"""Rows of all coins collected before they are written to their runs; a batch may add to it."""
+ROWS_HELD = 1 << 12
+"""Rows of all coins collected before they become columns, few enough to stay in the processor's
+cache; a batch may add to it."""
 NOT_OURS = {errno.EROFS, errno.EACCES, errno.EPERM}
 """What a tape on a disk that is not ours to write answers."""
 LOCK = "lock"
