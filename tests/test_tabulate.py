@@ -1,7 +1,9 @@
 """Frames to tables: order, units, bytes."""
 
+import errno
 import hashlib
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import polars as pl
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perptape import tables, tabulate
+from perptape import tables, tabulate, verify
 from perptape.errors import BadUsage, Failed
 from perptape.events import NS, Kind, Opened, RestAnswer
 from perptape.recording import Recording
@@ -175,3 +177,120 @@ def test_runs_hold_no_more_coins_in_memory_than_the_bound(tmp_path, monkeypatch)
     made = tabulate.tabulate(gate_tape(tmp_path / "tape", quotes))
     rows = [f.rows for f in made.manifest.files if f.path.startswith("quotes")]
     assert rows == [4, 4, 4] and Runs(tmp_path).merged
+
+
+def test_the_instrument_list_in_force_makes_the_sizes(tmp_path):
+    path = tmp_path / "tape"
+    gate_tape(path, [(1, "BTC_USDT", "1", "2", 5), (1, "ETH_USDT", "1", "2", 5)])
+    other = GATE_LIST.replace(b"0.0001", b"0.01")
+    with TapeWriter(path) as tape:
+        rest, wire = tape.new_wire("gateio"), tape.new_wire("gateio")
+        opened = msgspec.json.encode(Opened("gateio", "ws://x", (), imported=True))
+        tape.append(wire, Kind.OPENED, [opened], T0 + NS, T0)
+        tape.append(wire, Kind.TEXT, [gate_quote("BTC_USDT", "1", "2", "5")], T0 + 2 * NS, T0)
+        answer = RestAnswer("instruments", "http://x", 200, T0, other.decode())
+        tape.append(rest, Kind.REST, [msgspec.json.encode(answer)], T0 + 3 * NS, T0)
+        tape.append(wire, Kind.TEXT, [gate_quote("BTC_USDT", "1", "2", "5")], T0 + 4 * NS, T0)
+    recording = Recording(path)
+    sizes = recording.quotes("BTC-USDT").collect()["bid_size"].to_list()
+    assert sizes == pytest.approx([0.0005, 0.0005, 0.05])
+    assert recording.quotes("ETH-USDT").collect()["bid_size"].to_list() == [None]
+    assert recording.instruments().collect()["contract_size"].to_list() == [0.0001, 0.01]
+
+
+def test_a_coin_named_by_a_number_in_a_directory_with_an_equals_sign(tmp_path):
+    quotes = [(n, s, "1", "2", 5) for n in (1, 90_000) for s in ("4_USDT", "BTC_USDT")]
+    recording = Recording(gate_tape(tmp_path / "run=3", quotes))
+    rows = recording.quotes().collect()
+    assert rows["base"].to_list() == ["4", "4", "BTC", "BTC"] and "run" not in rows.columns
+    dates = recording.quotes("4-USDT").collect()["date"]
+    assert [str(date) for date in dates] == ["2026-09-21", "2026-09-22"]
+
+
+def test_an_empty_table_has_the_columns_of_a_full_one(tmp_path):
+    full = Recording(gate_tape(tmp_path / "full", [(1, "BTC_USDT", "1", "2", 5)]))
+    empty = Recording(gate_tape(tmp_path / "empty", [], listed=False))
+    for table in ("quotes", "ledger", "instruments"):
+        schemas = [getattr(r, table)().collect_schema() for r in (full, empty)]
+        assert schemas[0] == schemas[1]
+
+
+def test_tables_of_which_a_file_is_altered_or_gone_are_made_again(tmp_path):
+    tape = gate_tape(tmp_path / "tape", [(1, "BTC_USDT", "1", "2", 5)])
+    made = tabulate.tabulate(tape)
+    quotes = made.root / made.manifest.files[-1].path
+    assert quotes.parts[-4] == "quotes"
+    quotes.write_bytes(quotes.read_bytes()[:-1] + b"?")
+    assert Recording(tape).quotes().collect().height == 1
+    quotes.unlink()
+    with pytest.raises(Failed, match="gone: tabulate again"):
+        tables.scan(made.root, "quotes")
+    tabulate.tabulate(tape)
+    assert tables.scan(made.root, "quotes").collect().height == 1
+
+
+@pytest.mark.parametrize("part", [0.01, 0.2, 0.5, 0.8, 0.99])
+def test_a_flipped_bit_of_the_manifest_is_found_and_mended(tmp_path, part):
+    tape = gate_tape(tmp_path / "tape", [(1, "BTC_USDT", "1", "2", 5)])
+    file = tabulate.tabulate(tape).root / "manifest.json"
+    data = bytearray(file.read_bytes())
+    data[int(len(data) * part)] ^= 1
+    file.write_bytes(data)
+    verdict = verify.verify(tape)
+    assert verdict.damage == ["tables/manifest.json is not what was written: tabulate again"]
+    assert Recording(tape).quotes().collect().height == 1
+    assert verify.verify(tape).damage == []
+
+
+def test_trouble_in_the_middle_leaves_the_tables_that_were_there(tmp_path, monkeypatch):
+    tape = gate_tape(tmp_path / "tape", [(1, "BTC_USDT", "1", "2", 5)])
+    before = tabulate.tabulate(tape)
+    gate_tape(tape, [(9, "BTC_USDT", "1", "2", 5)])
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tabulate, "_write_ledger", full)
+    with pytest.raises(Failed, match="No space"):
+        tabulate.tabulate(tape)
+    assert tables.read_manifest(before.root) == before.manifest
+    assert tables.damaged(before.root, before.manifest) == []
+    assert [p.name for p in before.root.iterdir() if p.name.startswith(".")] == []
+
+
+def test_several_at_once_take_turns(tmp_path):
+    tape = gate_tape(tmp_path / "tape", [(n, "BTC_USDT", "1", "2", 5) for n in range(200)])
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(tabulate.tabulate, [tape] * 4))
+    assert len({m.manifest.manifest_sha256 for m in made}) == 1
+    assert tables.damaged(made[0].root, made[0].manifest) == []
+
+
+def test_what_a_killed_one_left_is_cleared(tmp_path):
+    tape = gate_tape(tmp_path / "tape", [(1, "BTC_USDT", "1", "2", 5)])
+    (tape / "tables" / ".new-killed" / "runs").mkdir(parents=True)
+    tabulate.tabulate(tape)
+    assert not (tape / "tables" / ".new-killed").exists()
+
+
+def test_a_tape_that_cannot_be_written_gets_its_tables_elsewhere(tmp_path, monkeypatch, caplog):
+    tape = gate_tape(tmp_path / "tape", [(1, "BTC_USDT", "1", "2", 5)])
+    take_hold = tabulate._alone  # noqa: SLF001
+
+    def alone(root):
+        if root.is_relative_to(tmp_path):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return take_hold(root)
+
+    monkeypatch.setattr(tabulate, "_alone", alone)
+    assert Recording(tape).quotes().collect().height == 1
+    assert tabulate.fresh(tape) == tabulate.fresh(tape)
+    assert len(caplog.messages) == 1 and "cannot be written" in caplog.text
+    assert not (tape / "tables").exists()
+
+
+def test_no_name_leads_out_of_the_tables(tmp_path):
+    for name in ("../x", "a/b", "..", "", "btc", "A" * 65):
+        with pytest.raises(Failed, match="part of a path"):
+            tables.PartitionWriter(tmp_path, "quotes", base=name, date="2026-01-01")
+    assert list(tmp_path.iterdir()) == []

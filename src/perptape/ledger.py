@@ -345,11 +345,10 @@ class Ledger:
         for key, stream in self._live.items():
             if stream.trusted:
                 stream.distrust(self._heard_last(stream, ts), "restart", words)
-            elif stream.reason == "shutdown" and asked and key not in asked:
-                continue
-            else:
-                is_rest = stream.reason == "shutdown"
-                self._distrust(stream, stream.since if is_rest else ts, "restart", words)
+            elif stream.reason != "shutdown":
+                self._distrust(stream, ts, "restart", words)
+            elif not asked or key in asked:
+                stream.reason, stream.detail = "restart", words
         for wire in self._wires.values():
             wire.is_over |= wire.is_known or wire.last is not None  # not those of this run
         self._troubles.clear()
