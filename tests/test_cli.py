@@ -3,8 +3,10 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -282,3 +284,15 @@ def test_help_names_every_command_without_loading_the_engines():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for command in ("demo", "record", "verify", "tabulate", "report", "sim", "import", "venues"):
         assert command in done.stdout
+
+
+@pytest.mark.parametrize("after_s", [0.25, 0.6])
+def test_ctrl_c_before_a_recording_begins_ends_with_130(tmp_path, after_s):
+    words = ["record", "BTC-USDT", "--venues", "bybit", "--url", "bybit=http://127.0.0.1:9"]
+    command = [sys.executable, "-m", "perptape", *words, "--tape", str(tmp_path / "t")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as begun:
+        time.sleep(after_s)
+        begun.send_signal(signal.SIGINT)
+        _, err = begun.communicate(timeout=10)
+    assert begun.returncode == 130
+    assert b"Traceback" not in err

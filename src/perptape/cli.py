@@ -19,6 +19,7 @@ app = App(
     "and see what the differences were really worth.",
     version=__version__,
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,  # else Ctrl-C before a recording begins would end with 0
 )
 
 Names = Annotated[str | None, Parameter(help="Names with commas between them.")]
