@@ -26,7 +26,7 @@ from perptape import __version__, tables
 from perptape.decode import Terms, quote_columns
 from perptape.errors import Failed
 from perptape.instruments import Instrument, base_of
-from perptape.ledger import Ledger, Result, Row, asked, end_of
+from perptape.ledger import Heard, Ledger, Result, asked, end_of
 from perptape.runs import SCHEMA as RUN_SCHEMA
 from perptape.runs import Runs, by_day
 from perptape.tables import Manifest, PartitionWriter, TableFile, date_of
@@ -181,7 +181,7 @@ def _read(tape: Tape, runs: Runs, progress: Progress | None) -> Ledger:
     total = sum(segment.frames for segment in tape.segments)
     for batch in tape.batches():
         rows.follow(batch)
-        ledger.batch(batch, rows.add)
+        ledger.batch(batch, rows.heard)
         if progress is not None:
             progress(ledger.frames, total)
     rows.flush()
@@ -193,14 +193,13 @@ class QuoteRows:
 
     def __init__(self, terms: Sequence[Terms], runs: Runs) -> None:
         self._terms, self._runs = terms, runs
-        self._held: list[Row] = []
+        self.heard = Heard()
+        """Where the ledger puts what it hears."""
         self._last = 0
-        self.add = self._held.append
-        """What the ledger calls for each event."""
 
     def follow(self, batch: Batch) -> None:
         """Make room for a batch; begin new runs where time falls."""
-        if len(self._held) >= ROWS_HELD:
+        if len(self.heard) >= ROWS_HELD:
             self.flush()
         if len(batch):
             if int(batch.ts_recv[0]) < self._last:
@@ -210,17 +209,18 @@ class QuoteRows:
 
     def flush(self) -> None:
         """Write what is held."""
-        if not self._held:
+        heard = self.heard
+        if not len(heard):
             return
-        seq, ts_recv, terms, quotes = zip(*self._held, strict=True)
-        at = np.array(terms, np.int32)
+        at = np.array(heard.terms, np.int32)
         columns = {
             "terms": at,
-            "seq": pa.array(seq, pa.uint64()),
-            "ts_recv": pa.array(ts_recv, pa.int64()),
-            **quote_columns(quotes, self._terms, at),
+            "seq": pa.array(heard.seq, pa.uint64()),
+            "ts_recv": pa.array(heard.ts_recv, pa.int64()),
+            **quote_columns(heard.events, self._terms, at),
         }
-        self._held.clear()
+        for column in (heard.seq, heard.ts_recv, heard.terms, heard.events):
+            column.clear()
         rows = pa.table(columns, schema=RUN_SCHEMA)
         bases = [base_of(t.market.partition(":")[2]) for t in self._terms]
         numbers = {base: number for number, base in enumerate(dict.fromkeys(bases))}
