@@ -220,6 +220,7 @@ class Wire:
         for note in session.notes():
             self._note(note)
         if frames:
+            ts, mono = self._clock.now()  # after the notes: time must not fall on the tape
             self._tape.append(self.number, Kind.SENT, frames, ts, mono)
         for frame in frames:
             self._transport.send(TEXT, frame)
