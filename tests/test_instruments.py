@@ -1,10 +1,13 @@
 """Names and units: what one contract is worth in base coins."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perptape.decode import Terms, quote_columns
 from perptape.errors import BadUsage
+from perptape.events import Quote
 from perptape.instruments import (
     Instrument,
     base_of,
@@ -12,10 +15,8 @@ from perptape.instruments import (
     nearest,
     parse_instrument,
     perp_name,
-    price_per_coin,
     price_unit,
     quote_of,
-    size_in_base,
     split_symbol,
     step,
     unbundle,
@@ -177,24 +178,32 @@ def test_what_cannot_be_a_name_is_none(changes):
     assert canonical(instrument(**changes)) is None
 
 
+def row_of(instrument, qty, price):
+    """(price per base coin, size in base coins) as the tables have them."""
+    quote = Quote("S", None, None, price, qty, None, None, None)
+    terms = Terms.of("acme:BTC-USDT-PERP", "S", instrument)
+    columns = quote_columns([quote], [terms], np.array([0], np.int32))
+    return columns["bid_price"][0].as_py(), columns["bid_size"][0].as_py()
+
+
 def test_size_of_a_linear_contract():
-    assert size_in_base(instrument(contract_size=0.001), 6172.0, 86859.8) == pytest.approx(6.172)
+    _, size = row_of(instrument(contract_size=0.001), 6172.0, 86859.8)
+    assert size == pytest.approx(6.172)
 
 
-def test_size_of_a_bundle():
+def test_size_and_price_of_a_bundle():
     one = instrument(contract_size=1000.0, price_unit=1000.0)
-    assert size_in_base(one, 2.0, 0.00001) == 2000.0
-    assert price_per_coin(one, 0.01) == pytest.approx(0.00001)
+    assert row_of(one, 2.0, 0.01) == pytest.approx((0.00001, 2000.0))
 
 
 def test_size_of_an_inverse_contract():
     """35 contracts of 100 USD at 61804.7."""
     one = instrument(kind="inverse", contract_size=100.0)
-    assert size_in_base(one, 35.0, 61804.7) == pytest.approx(0.0566300, rel=1e-6)
+    assert row_of(one, 35.0, 61804.7)[1] == pytest.approx(0.0566300, rel=1e-6)
 
 
 def test_size_on_spot():
-    assert size_in_base(instrument(kind="spot"), 0.25, 61804.7) == 0.25
+    assert row_of(instrument(kind="spot"), 0.25, 61804.7) == (61804.7, 0.25)
 
 
 @settings(deadline=None)  # a busy machine is no failure
@@ -205,6 +214,5 @@ def test_size_on_spot():
 )
 def test_notional_is_the_same_in_every_unit(qty, price, unit):
     """Qty x printed price is what is paid, whatever the bundle."""
-    one = instrument(contract_size=unit, price_unit=unit)
-    paid = size_in_base(one, qty, price) * price_per_coin(one, price)
-    assert paid == pytest.approx(qty * price, rel=1e-12)
+    per_coin, size = row_of(instrument(contract_size=unit, price_unit=unit), qty, price)
+    assert size * per_coin == pytest.approx(qty * price, rel=1e-12)

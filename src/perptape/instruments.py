@@ -139,14 +139,3 @@ def canonical(raw: Instrument, *, bundles: bool = True) -> Instrument | None:
         tick_size=None if raw.tick_size is None else raw.tick_size / unit,
         lot_size=None if raw.lot_size is None else raw.lot_size * per_qty,
     )
-
-
-def price_per_coin(instrument: Instrument, price: float) -> float:
-    """Give a printed price per one base coin."""
-    return price / instrument.price_unit
-
-
-def size_in_base(instrument: Instrument, qty: float, price: float) -> float:
-    """Give ``qty`` in base coins; ``price`` per base coin matters to inverse contracts only."""
-    size = qty * instrument.contract_size
-    return size / price if instrument.kind == "inverse" else size
