@@ -60,8 +60,75 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     update_id: int | None
 
 
-Event = Quote
-CHANNELS: dict[type, str] = {Quote: "quotes"}
+class Trade(msgspec.Struct, frozen=True, gc=False):
+    """One execution; ``qty`` is one-sided, in the venue's own units."""
+
+    symbol: str
+    ts_event: int | None
+    ts_send: int | None
+    price: float
+    qty: float
+    side: str
+    """The taker's: ``buy`` or ``sell``."""
+    trade_id: str | None
+    is_history: bool = False
+    """The frame itself says that it tells of the past: no row is made of it."""
+
+
+Level = tuple[float, float]
+"""Price and ``qty``, both as the venue prints them; a ``qty`` of 0 removes the price."""
+
+
+class Book(msgspec.Struct, frozen=True):
+    """A whole book, or what changed in it: absolute quantities."""
+
+    symbol: str
+    ts_event: int | None
+    ts_send: int | None
+    bids: list[Level]
+    asks: list[Level]
+    is_snapshot: bool
+    update_id: int | None = None
+    """The id of the state that this makes."""
+    follows: int | None = None
+    """Of a change: the id of the state that it changes. ``None``: the venue does not say."""
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """Mark and index price, and open interest in ``qty``; ``None`` is not said in this frame."""
+
+    symbol: str
+    ts_event: int | None
+    ts_send: int | None
+    mark_price: float | None = None
+    index_price: float | None = None
+    open_interest: float | None = None
+    """One-sided, in the venue's own units."""
+
+
+class Funding(msgspec.Struct, frozen=True, gc=False):
+    """A funding rate; ``None`` is not said in this frame."""
+
+    symbol: str
+    ts_event: int | None
+    ts_send: int | None
+    rate: float | None = None
+    """A fraction per interval, as the venue prints it: what longs pay shorts."""
+    interval_h: float | None = None
+    ts_funding: int | None = None
+    """When it is, or was, paid."""
+    is_settled: bool = False
+    """It was paid at ``ts_funding``; else it is what is expected to be."""
+
+
+Event = Quote | Trade | Book | Mark | Funding
+CHANNELS: dict[type, str] = {
+    Quote: "quotes",
+    Book: "books",
+    Trade: "trades",
+    Mark: "marks",
+    Funding: "funding",
+}
 """The channel that each event belongs to."""
 
 
@@ -84,22 +151,27 @@ class Opened(msgspec.Struct, frozen=True, omit_defaults=True):
     imported: bool = False
 
 
-class RestAnswer(msgspec.Struct, frozen=True):
+class RestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Payload of a ``rest`` frame: one HTTP answer, its arrival is the frame's ``ts_recv``."""
 
     what: str
-    """``instruments`` or ``time``."""
+    """``instruments``, ``time``, ``book`` (a whole book, to begin from), or the name of a poll."""
     url: str
     status: int
     t_sent: int
     body: str
+    symbol: str = ""
+    """Of the venue, where the call was about one."""
+    stream: str = ""
+    """Of a ``book``: the stream that goes on from it."""
 
 
 class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """Payload of a ``note`` frame: what only the recorder could know.
 
     ``note`` is one of refused, late, silence, closed, unreachable, complaint, shutdown (of one
-    wire), not_inflated (of one frame), and restart, clock, overload, disk (of the whole tape).
+    wire), resync (of one topic), not_inflated (of one frame), and restart, clock, overload, disk
+    (of the whole tape).
     """
 
     note: str

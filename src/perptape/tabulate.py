@@ -25,6 +25,7 @@ import pyarrow as pa
 from perptape import __version__, tables
 from perptape.decode import Terms, quote_columns
 from perptape.errors import Failed
+from perptape.events import Quote
 from perptape.instruments import Instrument, base_of
 from perptape.ledger import Heard, Ledger, Result, asked, end_of
 from perptape.runs import SCHEMA as RUN_SCHEMA
@@ -217,7 +218,7 @@ class QuoteRows:
             "terms": at,
             "seq": pa.array(heard.seq, pa.uint64()),
             "ts_recv": pa.array(heard.ts_recv, pa.int64()),
-            **quote_columns(heard.events, self._terms, at),
+            **quote_columns([e for e in heard.events if isinstance(e, Quote)], self._terms, at),
         }
         for column in (heard.seq, heard.ts_recv, heard.terms, heard.events):
             column.clear()

@@ -19,8 +19,9 @@ class Table:
     def start(self, now_ns):
         self.exchange.start(now_ns)
 
-    def connect(self, headers=(), at_ns=0):
-        return self.exchange.connect(dict(headers), START_NS + at_ns)
+    def connect(self, headers=(), at_ns=0, path=None):
+        path = path or self.exchange.dialect.paths[0]
+        return self.exchange.connect(path, dict(headers), START_NS + at_ns)
 
     def say(self, talk, payload, at_ns=0):
         """Say it, and take the answers."""

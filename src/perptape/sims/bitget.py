@@ -261,7 +261,7 @@ def listing(contract: Contract) -> dict[str, object]:
 
 BITGET = Dialect(
     name="bitget",
-    path="/v2/ws/public",
+    paths=("/v2/ws/public",),
     contracts=CONTRACTS,
     streams=STREAMS,
     hear=hear,

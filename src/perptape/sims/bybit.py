@@ -286,7 +286,7 @@ def listing(contract: Contract) -> dict[str, object]:
 
 BYBIT = Dialect(
     name="bybit",
-    path="/v5/public/linear",
+    paths=("/v5/public/linear",),
     contracts=CONTRACTS,
     streams=STREAMS,
     hear=hear,

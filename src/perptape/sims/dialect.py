@@ -4,7 +4,7 @@ A dialect opens nothing and reads no clock; what a connection has said so far is
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,41 @@ class Topic(NamedTuple):
     symbol: str
     form: str = ""
     """What else tells two forms of a stream apart; the dialect's own word."""
+
+
+class Print(NamedTuple):
+    """One trade; price in ticks, size in lots."""
+
+    at_ns: int
+    """Scenario time at which the engine made it, and the venue publishes it (``due_ns``)."""
+    due_ns: int
+    price: int
+    lots: int
+    is_buy: bool
+    """The taker bought."""
+    number: int
+    """Counts the market's trades from 1."""
+
+
+class Ticker(NamedTuple):
+    """What a venue says of a market now and then, besides its book and trades."""
+
+    at_ns: int
+    """Scenario time at which it was made."""
+    mark_price: float
+    """Like ``index_price`` per the contract's printed price; round it as the venue does."""
+    index_price: float
+    last: int
+    """Ticks, of the last trade."""
+    open_interest: int
+    """Lots, one-sided."""
+    volume: int
+    """Lots traded in the last 24 h, one-sided."""
+    rate: float
+    """Of funding, a fraction per interval."""
+    interval_h: int
+    ts_funding_ns: int
+    """When it is paid next, on the venue's clock: a whole multiple of the interval since 1970."""
 
 
 class State(NamedTuple):
@@ -35,6 +70,14 @@ class State(NamedTuple):
     ts_send_ns: int
     skipped: tuple[Top, ...] = ()
     """States between the previous and this one, of which this topic says nothing apart."""
+    trades: tuple[Print, ...] = ()
+    """Of a stream of trades: what is new; to a new listener the last ones before."""
+    is_greeting: bool = False
+    """This goes to a new listener only, and tells of what was before."""
+    ticker: Ticker | None = None
+    """As it is now."""
+    told: Ticker | None = None
+    """As this topic said it last; ``None``: to one who knows nothing."""
 
     def since(self) -> tuple[Top, ...]:
         """All older states that a delta must hold for."""
@@ -45,6 +88,8 @@ class Stream(msgspec.Struct, frozen=True):
     """How a stream is told."""
 
     encode: Callable[[State], bytes]
+    tells: Literal["book", "trades", "ticker"] = "book"
+    """What its states are of: a change of the book, trades, or the ticker (at ``every_ns``)."""
     every_ns: int = 0
     """0: each state is a frame; else at most one frame in so long, skipping states."""
     repeat_ns: int = 0
@@ -85,6 +130,8 @@ class Talk(msgspec.Struct, eq=False):
     number: int
     token: str
     """32 hex digits of its own, for connection ids."""
+    path: str
+    """That it was opened with, one of the dialect's."""
     headers: Mapping[str, str]
     """Of the handshake, names in lower case."""
     opened_ns: int
@@ -153,8 +200,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """Everything that differs between the simulated venues."""
 
     name: str
-    path: str
-    """Of its websocket."""
+    paths: tuple[str, ...]
+    """Of its websockets; which of them a connection is on is ``talk.path``."""
     contracts: Mapping[str, Contract]
     """By base coin."""
     streams: Mapping[str, Stream]

@@ -83,12 +83,13 @@ class Exchange:
     def symbol(self, instrument: str) -> str:
         return self.dialect.contracts[instrument.partition("-")[0]].symbol
 
-    def connect(self, headers: Mapping[str, str], now_ns: int) -> Talk:
+    def connect(self, path: str, headers: Mapping[str, str], now_ns: int) -> Talk:
         """A client's websocket is open."""
         self.connections += 1
         token = hashlib.blake2b(f"{self.name} {self.connections}".encode(), digest_size=16)
         there_ns = now_ns + self.offset_ns
-        talk = Talk(self.connections, token.hexdigest(), headers, there_ns, there_ns, there_ns)
+        name = token.hexdigest()
+        talk = Talk(self.connections, name, path, headers, there_ns, there_ns, there_ns)
         self._act(talk, self.dialect.beat(talk, there_ns), now_ns)
         self.talks.append(talk)
         return talk

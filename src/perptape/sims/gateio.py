@@ -365,7 +365,7 @@ def listing(request: Request, contract: Contract) -> dict[str, object]:
 
 GATEIO = Dialect(
     name="gateio",
-    path="/v4/ws/usdt",
+    paths=("/v4/ws/usdt",),
     contracts=CONTRACTS,
     streams=STREAMS,
     hear=hear,

@@ -275,7 +275,7 @@ def listing(contract: Contract, now_ns: int) -> dict[str, object]:
 
 HTX = Dialect(
     name="htx",
-    path="/linear-swap-ws",
+    paths=("/linear-swap-ws",),
     contracts=CONTRACTS,
     streams=STREAMS,
     hear=hear,

@@ -138,9 +138,9 @@ class Server:
     ) -> WSListener | WSUpgradeResponseWithListener:
         path, query = _target(request)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        if path == exchange.dialect.path and "upgrade" in headers.get("connection", "").lower():
+        if path in exchange.dialect.paths and "upgrade" in headers.get("connection", "").lower():
             if not exchange.shut:
-                return Connection(self, exchange, headers)
+                return Connection(self, exchange, path, headers)
             return _http(HTTP_SHUT, b"no new connections now")
         answer = exchange.rest(path, query, headers, self.clock.now_ns())
         return _http(answer.status, answer.body)
@@ -150,7 +150,7 @@ class Server:
         if self._log_dir is None:
             return None
         exchange, number = connection.exchange, connection.talk.number
-        header = Header(exchange.name, number, port, exchange.dialect.path, now_ns)
+        header = Header(exchange.name, number, port, connection.talk.path, now_ns)
         return SendLog(self._log_dir, header)
 
     def left(self, connection: "Connection") -> None:
@@ -182,13 +182,15 @@ class Server:
 class Connection(WSListener):
     """One client's websocket: bytes to the exchange and back, nothing else."""
 
-    def __init__(self, server: Server, exchange: Exchange, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, server: Server, exchange: Exchange, path: str, headers: Mapping[str, str]
+    ) -> None:
         super().__init__()
         self.exchange = exchange
         self.transport: WSTransport
         self.talk: Talk
         self._server = server
-        self._headers = headers
+        self._path, self._headers = path, headers
         self._log: SendLog | None = None
         self._port = 0
         self._opened_ns = 0
@@ -198,7 +200,7 @@ class Connection(WSListener):
         self.transport = transport
         self._opened_ns = self._server.clock.now_ns()
         self._port = transport.underlying_transport.get_extra_info("peername")[1]
-        self.talk = self.exchange.connect(self._headers, self._opened_ns)
+        self.talk = self.exchange.connect(self._path, self._headers, self._opened_ns)
         self._log = self._server.joined(self, self._port, self._opened_ns)
         self._server.soon()
 

@@ -27,14 +27,17 @@ class Topic(msgspec.Struct, frozen=True):
     """One channel of one symbol, as a venue names it."""
 
     channel: str
-    """Ours: ``quotes``."""
+    """Ours: ``quotes``, ``books``, ``trades``, ``marks`` or ``funding``."""
     stream: str
     """The venue's name of the channel: ``orderbook.1``."""
     symbol: str
     key: str
-    """What :class:`Accepted` and :class:`Rejected` name it by."""
+    """What :class:`Accepted` and :class:`Rejected` name it by. Two channels that one stream feeds
+    have one key, and are asked for once."""
     marks: tuple[bytes, ...]
     """Byte strings that every data frame of this topic contains."""
+    socket: str = ""
+    """Which of the venue's ``sockets`` it is heard on; empty: the one at ``url``."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -88,13 +91,36 @@ class Listing(msgspec.Struct, frozen=True):
     next_path: str | None = None
 
 
+class Link(msgspec.Struct, frozen=True):
+    """What a frame of a book says of its place in the sequence, read without its levels."""
+
+    key: str
+    """Of its topic."""
+    is_snapshot: bool
+    update_id: int | None
+    follows: int | None
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """A REST call made again and again, for what no stream of the venue tells."""
+
+    what: str
+    """Its name on the tape."""
+    channel: str
+    """It is made while this channel is recorded."""
+    path: str
+    """With ``{symbol}``: a call for each symbol; else one for all."""
+    every_ns: int
+
+
 class Venue(msgspec.Struct, frozen=True):
     """Everything that differs between venues."""
 
     name: str
     docs: str
     streams: Mapping[str, tuple[str, ...]]
-    """Our channel -> the venue's streams that can feed it, the default first."""
+    """Our channel -> the venue's streams that can feed it, the default first. ``a+b``: both
+    together feed it."""
     decode: Callable[[bytes], list[Event]]
     """What a frame says about the market; ``[]`` for control frames and other channels."""
     instrument_name: Callable[[str], str | None]
@@ -123,6 +149,25 @@ class Venue(msgspec.Struct, frozen=True):
     heartbeat: Heartbeat | None = None
     first_data_ns: int = 0
     """The deadline for a topic's first data after its subscribe."""
+    slow: Mapping[str, int] = {}
+    """Streams whose first data may take longer (ns), by name: those that speak only of news."""
+    cadence: Mapping[str, int] = {}
+    """Streams that the venue promises to repeat at least so often (ns), changed or not."""
+    sockets: Mapping[str, str] = {}
+    """Further websockets, by the name that topics use: their URLs."""
+    unsubscribe: Callable[[Sequence[Topic], int], list[bytes]] | None = None
+    """(topics, wall time in ns) -> the frames to send."""
+    link: Callable[[bytes], Link | None] | None = None
+    """The place of a book's frame in its sequence; ``None`` for all other frames. It is called
+    by the recorder, for every data frame of a wire that carries books: it must be cheap."""
+    bases: Mapping[str, str] = {}
+    """Streams of changes alone -> path of the REST call that gives the book to begin from, with
+    ``{symbol}``. The others send a snapshot of their own on every subscribe."""
+    polls: tuple[Poll, ...] = ()
+    read_rest: Callable[[str, str, bytes], list[Event]] | None = None
+    """(what, symbol, REST body) -> what it says about the market: a ``book``, or a poll's."""
+    replays_trades: bool = False
+    """The first frame of trades after a subscribe is history."""
     inflates: bool = False
     """Every frame is one gzip member."""
     instruments_path: str = ""
