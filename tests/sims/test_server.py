@@ -45,7 +45,7 @@ def visit(running, venue):
     origin = running.urls[venue].replace("http", "ws")
     headers = dict(VENUES[venue].headers)
     return connect(
-        origin + sims.VENUES[venue].path,
+        origin + sims.VENUES[venue].paths[0],
         ping_interval=None,
         additional_headers=headers,
         compression=None,
