@@ -15,7 +15,7 @@ DEMO = scenario.demo()
 
 def feed(venue, base="BTC", played=DEMO):
     contract = VENUES[venue].contracts[base]
-    return market.Feed(played, venue, contract, market.Path(played.seed, contract.instrument))
+    return market.Feed(played, venue, contract, market.Path(played.seed, contract.base))
 
 
 def fresh(venue, base="BTC", played=DEMO, seconds=40):

@@ -87,7 +87,7 @@ edge_bps = 1
         ("[venues.htx]\nlatency_ms = -1", "latency_ms"),
         ("[venues.htx]\nupdates_per_s = 0", "updates_per_s"),
         ('[[faults]]\nat = "1s"\nvenue = "htx"\nkind = "flood"', "flood"),
-        ('[[faults]]\nat = "1s"\nvenue = "okx"\nkind = "reset"', "okx"),
+        ('[[faults]]\nat = "1s"\nvenue = "mtgox"\nkind = "reset"', "mtgox"),
         ('[[faults]]\nat="1s"\nvenue="htx"\nkind="reset"\nsymbol="SOL-USDT"', "SOL-USDT-PERP"),
         (EPISODE.format(at="1s", sell="htx", buy="htx"), "two venues"),
         (

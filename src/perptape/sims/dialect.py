@@ -68,6 +68,8 @@ class State(NamedTuple):
     ts_event_ns: int
     """On the venue's clock, as is ``ts_send_ns``."""
     ts_send_ns: int
+    ts_made_ns: Callable[[int], int]
+    """Scenario time -> the venue's clock: of a trade's ``at_ns``."""
     skipped: tuple[Top, ...] = ()
     """States between the previous and this one, of which this topic says nothing apart."""
     trades: tuple[Print, ...] = ()
@@ -88,10 +90,16 @@ class Stream(msgspec.Struct, frozen=True):
     """How a stream is told."""
 
     encode: Callable[[State], bytes]
+    """The frame; an empty one is not sent."""
     tells: Literal["book", "trades", "ticker"] = "book"
     """What its states are of: a change of the book, trades, or the ticker (at ``every_ns``)."""
     every_ns: int = 0
-    """0: each state is a frame; else at most one frame in so long, skipping states."""
+    """0: each state is a frame; else at most one frame in so long, skipping states.
+
+    Of trades 0 is a frame per taker order, with all its fills.
+    """
+    singly: bool = False
+    """Of trades: each fill is a frame of its own."""
     repeat_ns: int = 0
     """After so long without a new state the last one is told again; 0: never."""
     greets: bool = True
@@ -171,7 +179,7 @@ class Board(msgspec.Struct):
 
 
 class Request(NamedTuple):
-    """An HTTP GET."""
+    """An HTTP GET, or with a body a POST."""
 
     path: str
     query: Mapping[str, str]
@@ -182,6 +190,16 @@ class Request(NamedTuple):
     """The published state of a symbol."""
     ts_event_ns: Callable[[Top], int]
     """When it was made, on the venue's clock."""
+    ts_made_ns: Callable[[int], int]
+    """Scenario time -> the venue's clock: of a trade's ``at_ns``."""
+    ticker: Callable[[str], Ticker]
+    """That of a symbol, as it is now."""
+    trades: Callable[[str], tuple[Print, ...]]
+    """The last ones of a symbol, the newest last."""
+    settled: Callable[[str], tuple[tuple[int, float], ...]]
+    """When (venue's clock) funding was last paid and at what rate, the newest last."""
+    body: bytes = b""
+    """Of a POST."""
 
 
 class Answer(NamedTuple):

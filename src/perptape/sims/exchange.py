@@ -2,7 +2,9 @@
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,26 +16,60 @@ from perptape.sims.dialect import (
     Hangup,
     Join,
     Part,
+    Print,
     Request,
     Span,
     State,
     Stream,
     Talk,
+    Ticker,
     Topic,
 )
-from perptape.sims.market import Feed, Top, feeds
+from perptape.sims.market import Contract, Feed, Path, Top
 from perptape.sims.scenario import Damage, Scenario
+from perptape.sims.ticker import Tickers
+from perptape.sims.trades import BEFORE, Trades
+
+
+class Market:
+    """One contract of the venue: its book, trades and ticker in scenario time."""
+
+    def __init__(self, scenario: Scenario, venue: str, contract: Contract) -> None:
+        # Every venue makes its own copy of the common price, from the same seed.
+        path = Path(scenario.seed, contract.base)
+        self.trades = Trades(scenario, venue, contract, path)
+        self.feed = Feed(scenario, venue, contract, path, self.trades.fill)
+        self.tickers = Tickers(scenario, venue, contract, self.trades)
+
+    @property
+    def contract(self) -> Contract:
+        return self.feed.contract
+
+    @property
+    def next_due_ns(self) -> int:
+        """Scenario time before which nothing more is published."""
+        trade_ns = self.trades.next_due_ns
+        return self.feed.next_due_ns if trade_ns is None else min(self.feed.next_due_ns, trade_ns)
+
+
+class News(NamedTuple):
+    """What a market has published since the last turn."""
+
+    tops: list[Top]
+    trades: list[Print]
 
 
 class Cast(msgspec.Struct, eq=False):
     """A topic that somebody listens to."""
 
     topic: Topic
-    feed: Feed
+    market: Market
     stream: Stream
     last: Top
     skipped: list[Top] = []
-    """States newer than the last, of which nothing is said yet."""
+    """States newer than the last, of which nothing is said yet; likewise ``untold`` trades."""
+    untold: list[Print] = []
+    told: Ticker | None = None
     talks: list[Talk] = []
     nth: int = 0
     told_ns: int = 0
@@ -63,7 +99,8 @@ class Exchange:
         self.name = dialect.name
         listed = [dialect.contracts[name.partition("-")[0]] for name in scenario.instruments]
         self.board = Board({contract.symbol: contract for contract in listed})
-        self.feeds = feeds(scenario, dialect.name, listed)
+        self.markets = {c.symbol: Market(scenario, dialect.name, c) for c in listed}
+        self.feeds = {symbol: market.feed for symbol, market in self.markets.items()}
         self.talks: list[Talk] = []
         self.connections = 0
         self.offset_ns = round(scenario.venues[dialect.name].clock_offset_ms * MS)
@@ -115,11 +152,28 @@ class Exchange:
         talk.heard_ns = now_ns + self.offset_ns
 
     def rest(
-        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], now_ns: int
+        self,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        now_ns: int,
+        body: bytes = b"",
     ) -> Answer:
-        """Answer an HTTP GET."""
+        """Answer an HTTP GET, or a POST."""
+        there_ns, at_ns = now_ns + self.offset_ns, self._scenario_ns(now_ns)
+        markets = self.markets
         request = Request(
-            path, query, headers, now_ns + self.offset_ns, self._published, self._made_ns
+            path,
+            query,
+            headers,
+            there_ns,
+            tops=lambda symbol: markets[symbol].feed.current,
+            ts_event_ns=lambda top: self._made_ns(top.at_ns),
+            ts_made_ns=self._made_ns,
+            ticker=lambda symbol: markets[symbol].tickers.at(at_ns, there_ns),
+            trades=lambda symbol: tuple(markets[symbol].trades.recent),
+            settled=lambda symbol: markets[symbol].tickers.settled(at_ns, there_ns),
+            body=body,
         )
         return self.dialect.rest(request, self.board)
 
@@ -177,15 +231,48 @@ class Exchange:
         ]
 
     def _publish(self, now_ns: int, scenario_ns: int) -> list[int]:
-        new = {symbol: feed.due(scenario_ns) for symbol, feed in self.feeds.items()}
-        wake = [now_ns - scenario_ns + feed.next_due_ns for feed in self.feeds.values()]
+        news = {
+            symbol: News(market.feed.due(scenario_ns), market.trades.due(scenario_ns))
+            for symbol, market in self.markets.items()
+        }
+        wake = [now_ns - scenario_ns + market.next_due_ns for market in self.markets.values()]
         for cast in self._casts.values():
             if cast.talks:
-                self._tell(cast, new[cast.topic.symbol], now_ns)
+                self._tell(cast, news[cast.topic.symbol], now_ns)
                 wake += _again(cast)
         return wake
 
-    def _tell(self, cast: Cast, new: Sequence[Top], now_ns: int) -> None:
+    def _tell(self, cast: Cast, news: News, now_ns: int) -> None:
+        if cast.stream.tells == "trades":
+            self._tell_trades(cast, news.trades, now_ns)
+        elif cast.stream.tells == "ticker":
+            self._tell_ticker(cast, now_ns)
+        else:
+            self._tell_book(cast, news.tops, now_ns)
+
+    def _tell_trades(self, cast: Cast, new: Sequence[Print], now_ns: int) -> None:
+        cast.untold += new
+        cast.last = cast.market.feed.current
+        if not cast.untold or now_ns - cast.new_ns < cast.stream.every_ns:
+            return
+        for trades in _frames(cast.stream, cast.untold):
+            cast.nth += 1
+            state = self._state(cast, cast.last, cast.last, now_ns, trades[-1].at_ns)
+            self._cast(cast, state._replace(trades=trades), now_ns)
+        cast.untold.clear()
+        cast.new_ns = now_ns
+
+    def _tell_ticker(self, cast: Cast, now_ns: int) -> None:
+        if now_ns - cast.new_ns < cast.stream.every_ns:
+            return
+        cast.nth += 1
+        cast.last = cast.market.feed.current
+        ticker = self._ticker(cast.market, now_ns)
+        state = self._state(cast, cast.last, cast.last, now_ns, ticker.at_ns)
+        self._cast(cast, state._replace(ticker=ticker, told=cast.told), now_ns)
+        cast.told, cast.new_ns = ticker, now_ns
+
+    def _tell_book(self, cast: Cast, new: Sequence[Top], now_ns: int) -> None:
         stream = cast.stream
         if not stream.every_ns:
             for top in new:
@@ -206,22 +293,44 @@ class Exchange:
         cast.new_ns = now_ns
         self._cast(cast, state, now_ns)
 
-    def _state(self, cast: Cast, top: Top, previous: Top | None, now_ns: int) -> State:
+    def _greeting(self, cast: Cast, now_ns: int) -> State:
+        """What one who knows nothing is told at once."""
+        market, tells = cast.market, cast.stream.tells
+        state = self._state(cast, cast.last, None, now_ns)._replace(is_greeting=True)
+        if tells == "trades":
+            trades = market.trades.last(BEFORE)
+            made_ns = self._made_ns(trades[-1].at_ns)
+            return state._replace(trades=trades, ts_event_ns=made_ns)
+        if tells == "ticker":
+            ticker = self._ticker(market, now_ns)
+            return state._replace(ticker=ticker, ts_event_ns=self._made_ns(ticker.at_ns))
+        return state
+
+    def _state(
+        self, cast: Cast, top: Top, previous: Top | None, now_ns: int, made_ns: int | None = None
+    ) -> State:
+        at_ns = top.at_ns if made_ns is None else made_ns
         return State(
-            cast.feed.contract, cast.topic, previous, top, cast.nth,
-            self._made_ns(top), now_ns + self.offset_ns,
+            cast.market.contract, cast.topic, previous, top, cast.nth,
+            self._made_ns(at_ns), now_ns + self.offset_ns, self._made_ns,
         )  # fmt: skip
+
+    def _ticker(self, market: Market, now_ns: int) -> Ticker:
+        return market.tickers.at(self._scenario_ns(now_ns), now_ns + self.offset_ns)
 
     def _cast(self, cast: Cast, state: State, now_ns: int) -> None:
         cast.told_ns = now_ns
         if self.silent or cast.topic.symbol in self._mute:
             return
         frame = self._frame(state)
-        for talk in cast.talks:
-            _send(talk, cast.topic, frame, now_ns)
+        if frame is not None:
+            for talk in cast.talks:
+                _send(talk, cast.topic, frame, now_ns)
 
-    def _frame(self, state: State) -> tuple[bytes, bytes]:
+    def _frame(self, state: State) -> tuple[bytes, bytes] | None:
         payload = self.dialect.streams[state.topic.stream].encode(state)
+        if not payload:
+            return None
         if not self.hurt:
             return payload, self.dialect.wrap(payload)
         for hurt in self.hurt:
@@ -251,18 +360,22 @@ class Exchange:
             self._on_start(now_ns)
         cast = self._casts.get(topic)
         if cast is None:
-            feed = self.feeds[topic.symbol]
-            cast = Cast(topic, feed, self.dialect.streams[topic.stream], feed.current)
+            market = self.markets[topic.symbol]
+            stream = self.dialect.streams[topic.stream]
+            cast = Cast(topic, market, stream, market.feed.current)
             self._casts[topic] = cast
         if not cast.talks:  # nobody listened: what comes next follows the present state
-            cast.last = cast.feed.current
+            cast.last = cast.market.feed.current
             cast.skipped.clear()
+            cast.untold.clear()
+            cast.told = self._ticker(cast.market, now_ns)
             cast.told_ns = cast.new_ns = now_ns
             cast.nth += 1
         talk.topics.setdefault(topic, Span())
         if cast.stream.greets and not self.silent and topic.symbol not in self._mute:
-            frame = self._frame(self._state(cast, cast.last, None, now_ns))
-            _send(talk, topic, frame, now_ns)
+            frame = self._frame(self._greeting(cast, now_ns))
+            if frame is not None:
+                _send(talk, topic, frame, now_ns)
         if talk not in cast.talks:
             cast.talks.append(talk)
 
@@ -272,11 +385,22 @@ class Exchange:
         if cast is not None and talk in cast.talks:
             cast.talks.remove(talk)
 
-    def _published(self, symbol: str) -> Top:
-        return self.feeds[symbol].current
+    def _scenario_ns(self, now_ns: int) -> int:
+        return 0 if self._start_ns is None else now_ns - self._start_ns
 
-    def _made_ns(self, top: Top) -> int:
-        return (self._start_ns or 0) + top.at_ns + self.offset_ns
+    def _made_ns(self, at_ns: int) -> int:
+        return (self._start_ns or 0) + at_ns + self.offset_ns
+
+
+def _frames(stream: Stream, trades: Sequence[Print]) -> Iterator[tuple[Print, ...]]:
+    """Which trades go into one frame: all, those of one taker order, or each alone."""
+    if stream.singly:
+        yield from ((made,) for made in trades)
+    elif stream.every_ns:
+        yield tuple(trades)
+    else:
+        for _, fills in groupby(trades, key=lambda made: made.at_ns):
+            yield tuple(fills)
 
 
 def _again(cast: Cast) -> list[int]:
@@ -284,7 +408,7 @@ def _again(cast: Cast) -> list[int]:
     stream, moments = cast.stream, []
     if stream.repeat_ns:
         moments.append(cast.told_ns + stream.repeat_ns)
-    if cast.skipped:
+    if cast.skipped or cast.untold or stream.tells == "ticker":
         moments.append(cast.new_ns + stream.every_ns)
     return moments
 

@@ -5,7 +5,7 @@ the same however often and in whatever steps it is asked.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -68,11 +68,14 @@ class Contract(msgspec.Struct, frozen=True):
     """Base coins per ``qty``."""
     price: float
     """About what it costs; for limits in instrument lists and for sizes."""
+    unit: int = 1
+    """Coins that the printed price is of: 1000 of ``1000PEPE``."""
 
     @property
     def typical_lots(self) -> int:
         """Lots that typically stand at the best price."""
-        return max(1, round(TOP_NOTIONAL / self.price / self.lot.value / self.size.value))
+        lot = self.price / self.unit * self.lot.value * self.size.value
+        return max(1, round(TOP_NOTIONAL / lot))
 
 
 class Top(NamedTuple):
@@ -92,11 +95,19 @@ class Top(NamedTuple):
 class Path:
     """The efficient price of one coin."""
 
-    def __init__(self, seed: int, instrument: str) -> None:
-        self._key = (seed, zlib.crc32(instrument.encode()))
-        coin = COINS[instrument.partition("-")[0]]
+    def __init__(self, seed: int, base: str) -> None:
+        self._key = (seed, zlib.crc32(f"{base}-USDT-PERP".encode()))
+        coin = COINS[base]
         self._step = coin.volatility_bps / BPS * (STEP_NS / NS) ** 0.5
+        self.typical_move = self._step * STEPS**0.5
+        """Standard deviation of the log price over one block."""
         self._starts = [float(np.log(coin.price))]  # log price where each block begins
+        self._known: dict[int, Floats] = {}  # the moves of the last blocks asked for
+
+    def price(self, at_ns: int) -> float:
+        """The price at one moment."""
+        block, offset = divmod(max(0, at_ns), BLOCK_NS)
+        return float(self.at(block, np.array([offset]))[0])
 
     def at(self, block: int, offsets_ns: Ints) -> Floats:
         """Prices at offsets within a block."""
@@ -108,16 +119,28 @@ class Path:
         return prices
 
     def _moves(self, block: int) -> Floats:
-        return np.random.default_rng((*self._key, block)).normal(0.0, self._step, STEPS)
+        if block not in self._known:
+            self._known = {n: moves for n, moves in self._known.items() if abs(n - block) <= 1}
+            rng = np.random.default_rng((*self._key, block))
+            self._known[block] = rng.normal(0.0, self._step, STEPS)
+        return self._known[block]
 
 
 class Feed:
     """The states of one market of one venue, in the order and at the times they are published."""
 
-    def __init__(self, scenario: Scenario, venue: str, contract: Contract, path: Path) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        venue: str,
+        contract: Contract,
+        path: Path,
+        on_block: Callable[[int, list[Top]], None] | None = None,
+    ) -> None:
         self.contract = contract
         self.path = path
         self.scenario = scenario
+        self._on_block = on_block
         self._character = scenario.venues[venue]
         self._key = (scenario.seed, zlib.crc32(f"{venue}:{contract.instrument}".encode()))
         self._sells = [_Planted(e, scenario) for e in _episodes(scenario, contract, sell=venue)]
@@ -157,7 +180,10 @@ class Feed:
         due_ns = self._due(rng, at_ns)
         columns = (at_ns, due_ns, bid, lots[0], ask, lots[1], ids)
         rows = zip(*(column.tolist() for column in columns), strict=True)
-        self._ahead = [Top(*row) for row in rows][::-1]
+        made = [Top(*row) for row in rows]
+        self._ahead = made[::-1]
+        if self._on_block is not None:
+            self._on_block(self._block, made)
         if len(ids):
             self._last_id = int(ids[-1])
             self._last_due_ns = int(due_ns[-1])
@@ -177,7 +203,7 @@ class Feed:
         return [t - begin for t in moments if begin <= t < begin + BLOCK_NS]
 
     def _prices(self, rng: np.random.Generator, offsets: Ints, at_ns: Ints) -> tuple[Ints, Ints]:
-        efficient = self.path.at(self._block, offsets)
+        efficient = self.path.at(self._block, offsets) * self.contract.unit
         noise_bps = rng.normal(0.0, self._character.noise_bps, len(at_ns))
         for episode in self._buys:
             noise_bps[_inside(episode, at_ns)] = 0.0
@@ -225,7 +251,7 @@ def _episodes(
     return [
         episode
         for episode in scenario.episodes
-        if episode.instrument == contract.instrument
+        if episode.instrument.partition("-")[0] == contract.base
         and sell in (None, episode.sell)
         and buy in (None, episode.buy)
     ]
@@ -279,11 +305,3 @@ def delta(contract: Contract, olds: Sequence[Top], new: Top, depth: int) -> tupl
         bid_prices |= changes(old_bids, bids)
         ask_prices |= changes(old_asks, asks)
     return sorted(bid_prices.items(), reverse=True), sorted(ask_prices.items())
-
-
-def feeds(scenario: Scenario, venue: str, contracts: Sequence[Contract]) -> dict[str, Feed]:
-    """By symbol. Every venue makes its own copy of the common price, from the same seed."""
-    return {
-        contract.symbol: Feed(scenario, venue, contract, Path(scenario.seed, contract.instrument))
-        for contract in contracts
-    }

@@ -16,7 +16,12 @@ from perptape import config
 from perptape.errors import BadUsage
 from perptape.fees import fee_of
 
-VENUES = ("bitget", "htx", "gateio", "bybit")
+VENUES = ("bitget", "htx", "gateio", "bybit", "binance", "okx", "hyperliquid")
+
+INTERVALS_H = (1, 2, 4, 8, 12, 24)
+NOT_NEGATIVE = (
+    "spread_bps", "noise_bps", "latency_ms", "jitter_ms", "updates_per_s", "trades_per_s",
+)  # fmt: skip
 
 Kind = Literal["disconnect", "reset", "silence", "refuse", "corrupt"]
 Start = Literal["serve", "first-subscribe"]
@@ -56,6 +61,10 @@ class Character(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The venue's clock minus true time."""
     updates_per_s: float = 30.0
     """Mean number of new states a second, of each market."""
+    trades_per_s: float = 3.0
+    """Mean number of taker orders a second, of each market."""
+    interval_h: int = 8
+    """Of funding, where ``[funding_interval_h]`` says nothing else."""
     taker_fee: float = 0.0006
     """As a fraction of the notional; planted edges are above both venues' fees."""
 
@@ -75,6 +84,18 @@ CHARACTERS = {
     "bybit": Character(
         spread_bps=0.2, premium_bps=0.3, clock_offset_ms=-1, updates_per_s=50,
         taker_fee=fee_of("bybit").taker,
+    ),
+    "binance": Character(
+        spread_bps=0.2, premium_bps=0.2, latency_ms=6, jitter_ms=2, clock_offset_ms=2,
+        updates_per_s=50, trades_per_s=6, taker_fee=fee_of("binance").taker,
+    ),
+    "okx": Character(
+        spread_bps=0.2, premium_bps=-0.2, latency_ms=9, jitter_ms=3, clock_offset_ms=-3,
+        updates_per_s=40, trades_per_s=4, taker_fee=0.0005,
+    ),
+    "hyperliquid": Character(
+        spread_bps=0.5, premium_bps=-0.9, latency_ms=60, jitter_ms=20, clock_offset_ms=1,
+        updates_per_s=12, trades_per_s=2, interval_h=1, taker_fee=0.00045,
     ),
 }  # fmt: skip
 
@@ -118,11 +139,18 @@ class Scenario(msgspec.Struct, frozen=True):
     """When its clock starts: with the server, or with the first accepted subscription."""
     instruments: tuple[str, ...] = ("BTC-USDT-PERP", "ETH-USDT-PERP")
     venues: Mapping[str, Character] = msgspec.field(default_factory=CHARACTERS.copy)
+    funding_interval_h: Mapping[str, int] = {}
+    """By market (``htx:ETH-USDT-PERP``), where it is not the venue's usual one."""
     episodes: tuple[Episode, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
         check(self)
+
+    def interval_h(self, venue: str, base: str) -> int:
+        """Hours between two funding payments of a market."""
+        usual = self.venues[venue].interval_h
+        return self.funding_interval_h.get(f"{venue}:{base}-USDT-PERP", usual)
 
 
 class _Episode(msgspec.Struct, forbid_unknown_fields=True):
@@ -149,7 +177,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     start: Start = "serve"
     instruments: tuple[str, ...] = ("BTC-USDT", "ETH-USDT")
     updates_per_s: float | None = None
-    venues: dict[str, dict[str, float]] = {}
+    venues: dict[str, dict[str, int | float]] = {}
+    funding_interval_h: dict[str, int] = {}
     episodes: tuple[_Episode, ...] = ()
     faults: tuple[_Fault, ...] = ()
 
@@ -185,6 +214,7 @@ def parse(text: str) -> Scenario:
         start=file.start,
         instruments=tuple(instrument_name(name) for name in file.instruments),
         venues=_characters(file),
+        funding_interval_h=_intervals(file),
         episodes=tuple(
             Episode(
                 duration_ns(e.at, "at"), duration_ns(e.lasts, "for"), instrument_name(e.instrument),
@@ -223,6 +253,14 @@ def _characters(file: _File) -> dict[str, Character]:
         raise BadUsage(f"{e} in [venues]; allowed are {_fields(Character)}.") from e
 
 
+def _intervals(file: _File) -> dict[str, int]:
+    found = {}
+    for market, interval_h in file.funding_interval_h.items():
+        venue, _, instrument = market.partition(":")
+        found[f"{venue}:{instrument_name(instrument)}"] = interval_h
+    return found
+
+
 def _fields(struct: type[msgspec.Struct]) -> str:
     return ", ".join(field.encode_name for field in msgspec.structs.fields(struct))
 
@@ -253,6 +291,9 @@ def check(scenario: Scenario) -> None:
         _check_character(venue, character)
     for name in scenario.instruments:
         instrument_name(name)
+    for market, interval_h in scenario.funding_interval_h.items():
+        _known("venue", market.partition(":")[0], VENUES)
+        _check_interval(market, interval_h)
     for fault in scenario.faults:
         _known("venue", fault.venue, VENUES)
         if fault.instrument is not None:
@@ -268,12 +309,19 @@ def check(scenario: Scenario) -> None:
 
 
 def _check_character(venue: str, character: Character) -> None:
-    for name in ("spread_bps", "noise_bps", "latency_ms", "jitter_ms", "updates_per_s"):
+    _check_interval(venue, character.interval_h)
+    for name in NOT_NEGATIVE:
         value = getattr(character, name)
         if not math.isfinite(value) or value < 0:
             raise BadUsage(f"{name} of {venue} is {value}; it must be a number of 0 or more.")
     if character.updates_per_s == 0:
         raise BadUsage(f"updates_per_s of {venue} is 0; give it more, or a silence as a fault.")
+
+
+def _check_interval(market: str, interval_h: int) -> None:
+    if interval_h not in INTERVALS_H:
+        allowed = ", ".join(str(h) for h in INTERVALS_H)
+        raise BadUsage(f"The funding interval of {market} is {interval_h} h; write {allowed}.")
 
 
 def _check_apart(one: Episode, other: Episode) -> None:

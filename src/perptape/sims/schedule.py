@@ -137,7 +137,7 @@ class Schedule:
         for watched in list(self._watched):
             episode = watched.episode
             exchange = self._exchanges[episode.sell]
-            published = exchange.feeds[exchange.symbol(episode.instrument)].current.at_ns
+            published = exchange.markets[exchange.symbol(episode.instrument)].feed.current.at_ns
             if watched.sent_start is None and published >= episode.at_ns:
                 watched.sent_start = now_ns
             if published >= episode.end_ns:
