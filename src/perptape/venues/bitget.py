@@ -3,16 +3,22 @@
 Odd here: the heartbeat is the bare text ``ping``, answered by the bare text ``pong``. A real
 symbol under a wrong ``instType`` is acked and then silent. Pushes have echoed ``mc`` as
 ``instType``, so it is never routed on: the wire carries only what was asked for. Sizes are coins.
+An update's ``pseq`` is the ``seq`` before it, not one less; 0 there says that the server began
+anew. One ``ticker`` tells marks and funding, but not the funding interval: that comes by REST.
 """
 
-from collections.abc import Sequence
+import sys
+import zlib
+from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from perptape.events import MS, NS, Event, Quote
+from perptape import events
+from perptape.events import MS, NS, Event
 from perptape.fees import fee_of
 from perptape.instruments import Instrument, canonical, perp_name, split_symbol, step
 from perptape.venues.venue import (
@@ -22,9 +28,11 @@ from perptape.venues.venue import (
     Control,
     Heartbeat,
     Id,
+    Link,
     Listing,
     Ms,
     P,
+    Poll,
     Price,
     Q,
     Qty,
@@ -34,13 +42,27 @@ from perptape.venues.venue import (
 )
 
 FAMILY = "USDT-FUTURES"
-STREAM = "books1"
 DATA = b'"action":'
-QUOTES = f'"channel":"{STREAM}"'.encode()
+CHANNEL = b'"channel":"'
+BOOKS = CHANNEL + b'books"'
 ARGS_BYTES = 4096
 ARGS = 50
 PING, PONG = b"ping", b"pong"
 OK = "00000"
+BEGUN_ANEW = -1
+"""Follows no state there is: of an update with ``pseq`` 0, after which only a snapshot helps."""
+CHECKED_LEVELS = 25
+RATES, PAID = "funding_rate", "funding_history"
+MARKET = "/api/v2/mix/market"
+
+Action = Literal["snapshot", "update"]
+Blank = Literal["", "-1", "null"] | None
+"""How the venue spells that there is nothing to say; of prices and times also ``0``."""
+Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+A = TypeVar("A")
+"""What a channel's action may be."""
+R = TypeVar("R")
+"""A push's data, of its channel; a rate in a wire type."""
 T = TypeVar("T")
 """A time that the venue prints as a string: ``Ms`` when read, ``str`` when written."""
 
@@ -53,12 +75,13 @@ class Arg(msgspec.Struct, frozen=True):
     instId: str
 
 
-class Echo(msgspec.Struct, frozen=True):
-    """A topic as an answer names it; v3 frames name it otherwise, and then these are empty."""
+class Echo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A topic as an answer names it; v3 frames name it otherwise: by ``topic`` and a symbol."""
 
     instType: str = ""
     channel: str = ""
     instId: str = ""
+    topic: str = ""
 
 
 class Book(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
@@ -69,19 +92,67 @@ class Book(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
     ts: T
     """The matching engine's time."""
     seq: Id | None = None
-    pseq: int | None = None
+    pseq: Id | None = None
     """Always 0 on this channel."""
     checksum: int | None = None
     """0 until 2025, then absent."""
 
 
-class Push(msgspec.Struct, Generic[P, Q, T], frozen=True):
-    """A frame of ``books1``, keys in the venue's order."""
+class Depth(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
+    """A whole book, or the absolute sizes of what changed; a size of 0 removes the price."""
 
-    action: Literal["snapshot"]
+    asks: list[tuple[P, Q]]
+    bids: list[tuple[P, Q]]
+    ts: T
+    """The matching engine's time; of a snapshot, of the last change before it."""
+    seq: Id | None = None
+    pseq: Id | None = None
+    """Of an update, the ``seq`` that it follows; 0: the server began anew. Absent until 2025."""
+    checksum: int | None = None
+    """See :func:`checksum`; sent until 2025."""
+
+
+class Trade(msgspec.Struct, Generic[P, Q, T], frozen=True):
+    """One execution, counted once."""
+
+    ts: T
+    price: P
+    size: Q
+    side: Literal["buy", "sell"]
+    """The taker's."""
+    tradeId: str
+
+
+class Ticker(msgspec.Struct, Generic[Q, R, T], frozen=True, omit_defaults=True):
+    """What of a ticker is read: its best prices and its last trade have channels of their own."""
+
+    ts: T
+    """When it was made; not said to be the matching engine's time."""
+    fundingRate: R | None = None
+    """Of the running interval, not final before ``nextFundingTime``."""
+    nextFundingTime: T | None = None
+    """``0``: a contract without funding."""
+    markPrice: Q | None = None
+    indexPrice: Q | None = None
+    holdingAmount: Q | None = None
+    """Open interest in coins, one-sided."""
+
+
+class Push(msgspec.Struct, Generic[A, R], frozen=True, omit_defaults=True):
+    """A frame of data, keys in the venue's order."""
+
+    action: A
     arg: Arg
-    data: tuple[Book[P, Q, T]]
-    ts: Ms
+    data: R
+    ts: Ms | None = None
+    """When the socket's server sent it; absent in v1, of 2022."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A :class:`Depth` without its levels."""
+
+    seq: Id | None = None
+    pseq: Id | None = None
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -123,6 +194,26 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """Hours."""
 
 
+class FundRate(msgspec.Struct, Generic[Q, R, T], frozen=True):
+    """A row of current-fund-rate; the ticker says all of this but the interval."""
+
+    symbol: str
+    fundingRate: R
+    fundingRateInterval: Q
+    """Hours; it changes by announcement, and no stream says it."""
+    nextUpdate: T
+    minFundingRate: str | None = ""
+    """``null``: a test, or not listed yet; the tickers do not know it."""
+
+
+class PaidRate(msgspec.Struct, Generic[R, T], frozen=True):
+    """A row of history-fund-rate."""
+
+    symbol: str
+    fundingRate: R
+    fundingTime: T
+
+
 class ServerTime(msgspec.Struct, frozen=True):
     serverTime: str
 
@@ -133,11 +224,21 @@ class Rest(msgspec.Struct, frozen=True):
     code: str
     msg: str
     data: msgspec.Raw
-    requestTime: int = 0
+    requestTime: Ms = 0
 
 
 heads = msgspec.json.Decoder(Head)
-pushes = msgspec.json.Decoder(Push[Price, Qty, Ms], strict=False)
+bests = msgspec.json.Decoder(Push[Literal["snapshot"], tuple[Book[Price, Qty, Ms]]], strict=False)
+depths = msgspec.json.Decoder(Push[Action, tuple[Depth[Price, Qty, Ms]]], strict=False)
+trades = msgspec.json.Decoder(Push[Action, list[Trade[Price, Qty, Ms]]], strict=False)
+tickers = msgspec.json.Decoder(
+    Push[Action, tuple[Ticker[Qty | Blank, Rate | Blank, Ms | Blank]]], strict=False
+)
+places = msgspec.json.Decoder(Push[Action, tuple[Place]], strict=False)
+fund_rates = msgspec.json.Decoder(
+    list[FundRate[Qty | Blank, Rate | Blank, Ms | Blank]], strict=False
+)
+paid_rates = msgspec.json.Decoder(list[PaidRate[Rate, Ms]], strict=False)
 answers = msgspec.json.Decoder(Answer)
 rests = msgspec.json.Decoder(Rest)
 
@@ -149,6 +250,15 @@ def topic(channel: str, stream: str, symbol: str) -> Topic:
 
 def subscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
     del ts
+    return _requests("subscribe", topics)
+
+
+def unsubscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
+    del ts
+    return _requests("unsubscribe", topics)
+
+
+def _requests(op: str, topics: Sequence[Topic]) -> list[bytes]:
     batches: list[list[Arg]] = [[]]
     size = 0
     for topic in topics:
@@ -159,7 +269,7 @@ def subscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
             size = 0
         batches[-1].append(arg)
         size += arg_bytes
-    return [msgspec.json.encode(Request("subscribe", args)) for args in batches if args]
+    return [msgspec.json.encode(Request(op, args)) for args in batches if args]
 
 
 def ping(ts: int) -> bytes:
@@ -179,25 +289,133 @@ def control(payload: bytes) -> Control | None:
     answer = answers.decode(payload)
     key = f"{answer.arg.channel}.{answer.arg.instId}" if answer.arg.instId else ""
     if answer.event == "error":
-        return Rejected((key,), answer.msg) if key else Complaint(f"{answer.code} {answer.msg}")
+        is_refusal = key and answer.op != "unsubscribe"
+        return (
+            Rejected((key,), answer.msg) if is_refusal else Complaint(f"{answer.code} {answer.msg}")
+        )
     if answer.event == "subscribe":
         return Accepted((key,) if key else ())
     return None
 
 
 def decode(payload: bytes) -> list[Event]:
-    if not (DATA in payload and QUOTES in payload):
-        if payload in {PING, PONG}:
-            return []
-        head = heads.decode(payload)
-        if not (head.action and head.arg.channel == STREAM):
-            return []
-    push = pushes.decode(payload)
+    read = READERS.get(_spelled(payload)) or READERS.get(_parsed(payload))
+    return read(payload) if read else []
+
+
+def _spelled(payload: bytes) -> str:
+    """The channel of a push, as its bytes usually have it."""
+    begin = payload.find(CHANNEL) + len(CHANNEL)
+    if begin < len(CHANNEL) or DATA not in payload:
+        return ""
+    return payload[begin : payload.find(b'"', begin)].decode()
+
+
+def _parsed(payload: bytes) -> str:
+    """The channel of a push however it is spelled, "" of anything else."""
+    if payload in {PING, PONG}:
+        return ""
+    head = heads.decode(payload)
+    if head.action and head.arg.topic:
+        raise ValueError("a push of v3")
+    return head.arg.channel if head.action else ""
+
+
+def _quote(payload: bytes) -> list[Event]:
+    push = bests.decode(payload)
     (book,) = push.data
     bid_price, bid_qty = book.bids[0] if book.bids else (None, None)
     ask_price, ask_qty = book.asks[0] if book.asks else (None, None)
-    symbol, ts_event, ts_send = push.arg.instId, book.ts * MS, push.ts * MS
-    return [Quote(symbol, ts_event, ts_send, bid_price, bid_qty, ask_price, ask_qty, book.seq)]
+    symbol, ts_event, ts_send = push.arg.instId, book.ts * MS, _ns(push.ts)
+    return [
+        events.Quote(symbol, ts_event, ts_send, bid_price, bid_qty, ask_price, ask_qty, book.seq)
+    ]
+
+
+def _book(payload: bytes) -> list[Event]:
+    push = depths.decode(payload)
+    (book,) = push.data
+    is_snapshot = push.action == "snapshot"
+    return [
+        events.Book(
+            push.arg.instId,
+            book.ts * MS,
+            _ns(push.ts),
+            book.bids,
+            book.asks,
+            is_snapshot=is_snapshot,
+            update_id=book.seq,
+            follows=None if is_snapshot else _follows(book.pseq),
+        )
+    ]
+
+
+def _follows(pseq: int | None) -> int | None:
+    return BEGUN_ANEW if pseq == 0 else pseq
+
+
+def _trades(payload: bytes) -> list[Event]:
+    """What the first push after a subscribe tells was before it. The newest comes first."""
+    push = trades.decode(payload)
+    symbol, ts_send, is_history = push.arg.instId, _ns(push.ts), push.action == "snapshot"
+    return [
+        events.Trade(symbol, t.ts * MS, ts_send, t.price, t.size, t.side, t.tradeId, is_history)
+        for t in reversed(push.data)
+    ]
+
+
+def _ticker(payload: bytes) -> list[Event]:
+    push = tickers.decode(payload)
+    (ticker,) = push.data
+    symbol, ts_event, ts_send = push.arg.instId, _ns(ticker.ts), _ns(push.ts)
+    mark_price, index_price = _number(ticker.markPrice) or None, _number(ticker.indexPrice) or None
+    held, rate = _number(ticker.holdingAmount), _number(ticker.fundingRate)
+    ts_funding = _ns(ticker.nextFundingTime)
+    found: list[Event] = []
+    if (mark_price, index_price, held) != (None, None, None):
+        found.append(events.Mark(symbol, ts_event, ts_send, mark_price, index_price, held))
+    if (rate, ts_funding) != (None, None):
+        found.append(events.Funding(symbol, ts_event, ts_send, rate, None, ts_funding))
+    return found
+
+
+def _number(said: float | Blank) -> float | None:
+    return said if isinstance(said, float) else None
+
+
+def _ns(said: int | Blank) -> int | None:
+    return said * MS if isinstance(said, int) and said else None
+
+
+READERS: dict[str, Callable[[bytes], list[Event]]] = {
+    "books1": _quote,
+    "books5": _book,
+    "books15": _book,
+    "books": _book,
+    "trade": _trades,
+    "ticker": _ticker,
+}
+
+
+def link(payload: bytes) -> Link | None:
+    if BOOKS not in payload or DATA not in payload:
+        return None
+    push = places.decode(payload)
+    (place,) = push.data
+    is_snapshot = push.action == "snapshot"
+    follows = None if is_snapshot else _follows(place.pseq)
+    return Link(f"books.{push.arg.instId}", is_snapshot, place.seq, follows)
+
+
+def checksum(bids: Sequence[tuple[str, str]], asks: Sequence[tuple[str, str]]) -> int:
+    """What ``books`` said of a book until 2025: a signed CRC-32 of its best levels as printed.
+
+    0 stood where none was computed, on snapshots and on the other channels.
+    """
+    sides = zip_longest(bids[:CHECKED_LEVELS], asks[:CHECKED_LEVELS])
+    texts = [text for pair in sides for level in pair if level for text in level]
+    crc = zlib.crc32(":".join(texts).encode())
+    return crc - 2**32 if crc >= 2**31 else crc
 
 
 def instrument_name(symbol: str) -> str | None:
@@ -246,6 +464,30 @@ def read_time(body: bytes) -> int:
     return int(msgspec.json.decode(_data(body), type=ServerTime).serverTime) * MS
 
 
+def read_rest(what: str, symbol: str, body: bytes) -> list[Event]:
+    del symbol  # the rows have it
+    ts_send = _ns(rests.decode(body).requestTime)
+    if what == RATES:
+        rows = fund_rates.decode(_data(body))
+        return [_expected(row, ts_send) for row in rows if row.minFundingRate is not None]
+    if what == PAID:
+        return [_paid(row, ts_send) for row in paid_rates.decode(_data(body))]
+    raise ValueError(f"{what} is not asked for here")
+
+
+def _expected(
+    row: FundRate[float | Blank, float | Blank, int | Blank], ts_send: int | None
+) -> Event:
+    rate, ts_funding = _number(row.fundingRate), _ns(row.nextUpdate)
+    interval_h = _number(row.fundingRateInterval) or None
+    return events.Funding(row.symbol, None, ts_send, rate, interval_h, ts_funding)
+
+
+def _paid(row: PaidRate[float, int], ts_send: int | None) -> Event:
+    at = row.fundingTime * MS
+    return events.Funding(row.symbol, None, ts_send, row.fundingRate, None, at, is_settled=True)
+
+
 def _data(body: bytes) -> msgspec.Raw:
     answer = rests.decode(body)
     if answer.code != OK:
@@ -256,7 +498,13 @@ def _data(body: bytes) -> msgspec.Raw:
 BITGET = Venue(
     name="bitget",
     docs="https://www.bitget.com/api-doc/contract/websocket/public/Order-Book-Channel",
-    streams={"quotes": (STREAM,)},
+    streams={
+        "quotes": ("books1",),
+        "books": ("books", "books15", "books5"),
+        "trades": ("trade",),
+        "marks": ("ticker",),
+        "funding": ("ticker",),
+    },
     decode=decode,
     instrument_name=instrument_name,
     url="wss://ws.bitget.com/v2/ws/public",
@@ -270,7 +518,21 @@ BITGET = Venue(
     control=control,
     heartbeat=Heartbeat(ping=ping, every_ns=20 * NS, silence_ns=45 * NS),
     first_data_ns=10 * NS,
-    instruments_path=f"/api/v2/mix/market/contracts?productType={FAMILY}",
+    slow={"trade": 600 * NS},
+    cadence={"ticker": 5 * NS},
+    unsubscribe=unsubscribe,
+    link=link,
+    polls=(
+        Poll(RATES, "funding", f"{MARKET}/current-fund-rate?productType={FAMILY}", 60 * NS),
+        Poll(
+            PAID,
+            "funding",
+            f"{MARKET}/history-fund-rate?symbol={{symbol}}&productType={FAMILY}&pageSize=10",
+            600 * NS,
+        ),
+    ),
+    read_rest=read_rest,
+    instruments_path=f"{MARKET}/contracts?productType={FAMILY}",
     read_instruments=read_instruments,
     time_path="/api/v2/public/time",
     read_time=read_time,
