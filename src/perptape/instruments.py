@@ -15,8 +15,10 @@ WORD = re.compile(r"([A-Z0-9]{1,32})-([A-Z0-9]{2,10})(-PERP|-SPOT)?", re.IGNOREC
 
 BUNDLE = re.compile(r"(1000|10000|100000|1000000)([A-Z][A-Z0-9]+)")
 """``1000PEPE``. Not ``1INCH`` (no thousand) and not ``1000X`` (a coin of that name exists)."""
+KILO = re.compile(r"k([A-Z][A-Z0-9]*)")
+"""``kPEPE``, a thousand: one venue's spelling."""
 ODD_BUNDLES = {"SHIB1000": ("SHIB", 1e3), "1MBABYDOGE": ("BABYDOGE", 1e6)}
-UNIT_WORDS = re.compile(r"1M|10{3,6}")
+UNIT_WORDS = re.compile(r"1M|10{3,6}|k")
 
 
 class Instrument(msgspec.Struct, frozen=True):
@@ -78,8 +80,14 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
 
 
-def unbundle(base: str) -> tuple[str, float]:
-    """Give the coin and how many of it a bundle holds: ``10000NFT`` -> ``NFT``, 10000."""
+def unbundle(base: str, *, kilo: bool = False) -> tuple[str, float]:
+    """Give the coin and how many of it a bundle holds: ``10000NFT`` -> ``NFT``, 10000.
+
+    ``kilo``: of a venue that writes ``kPEPE`` for a thousand, and bundles in no other way.
+    """
+    if kilo:
+        match = KILO.fullmatch(base)
+        return (base, 1.0) if match is None else (match[1], 1e3)
     if base in ODD_BUNDLES:
         return ODD_BUNDLES[base]
     if match := BUNDLE.fullmatch(base):
@@ -94,7 +102,7 @@ def price_unit(symbol: str, name: str) -> float:
     """
     before, _, after = symbol.partition(base_of(name))
     match = UNIT_WORDS.match(before or after)
-    return 1.0 if match is None else float(match[0].replace("M", "000000"))
+    return 1.0 if match is None else float(match[0].replace("M", "000000").replace("k", "1000"))
 
 
 def split_symbol(symbol: str, quotes: Iterable[str]) -> tuple[str, str] | None:
@@ -119,14 +127,14 @@ def step(text: str | float | None) -> float | None:
     return value if 0 < value < math.inf else None
 
 
-def canonical(raw: Instrument, *, bundles: bool = True) -> Instrument | None:
+def canonical(raw: Instrument, *, bundles: bool = True, kilo: bool = False) -> Instrument | None:
     """Turn a linear perpetual in the venue's own units into one per base coin.
 
     ``raw`` has the venue's base (``1000PEPE``), contract size and tick per printed price, and its
     lot in ``qty``; its name is not read. ``None`` if base or quote cannot be a canonical name.
-    ``bundles=False`` for venues whose names never hold a factor.
+    ``bundles=False`` for venues whose names never hold a factor; ``kilo`` as of :func:`unbundle`.
     """
-    coin, unit = unbundle(raw.base) if bundles else (raw.base, 1.0)
+    coin, unit = unbundle(raw.base, kilo=kilo) if bundles else (raw.base, 1.0)
     if not (BASE.fullmatch(coin) and QUOTE.fullmatch(raw.quote)):
         return None
     per_qty = raw.contract_size * unit

@@ -171,8 +171,12 @@ class Venue(msgspec.Struct, frozen=True):
     inflates: bool = False
     """Every frame is one gzip member."""
     instruments_path: str = ""
+    instruments_body: bytes = b""
+    """Where it is not empty, the list is asked for by POST, with this JSON."""
     read_instruments: Callable[[bytes, int], Listing] | None = None
     """(REST body, ts_seen in ns) -> one page. The path of the next page comes with it."""
     time_path: str = ""
+    time_body: bytes = b""
+    """As ``instruments_body``."""
     read_time: Callable[[bytes], int] | None = None
     """REST body -> the venue's clock in ns."""
