@@ -114,14 +114,14 @@ def beat(talk: Talk, now_ns: int) -> list[Act]:
 def orderbook1(state: State) -> bytes:
     """The quotes, in the wire type that our decoder reads them with; prices are not padded."""
     top, (tick, lot) = state.top, (state.contract.tick, state.contract.lot)
-    book: wire.Book[str, str] = wire.Book(
+    book: wire.Top[str, str] = wire.Top(
         s=state.contract.symbol,
         b=[(tick.text(top.bid), lot.padded(top.bid_lots))],
         a=[(tick.text(top.ask), lot.padded(top.ask_lots))],
         u=U + state.nth,
         seq=SEQ + top.update_id,
     )
-    push = wire.Push(
+    push = wire.TopPush(
         topic=f"orderbook.1.{state.contract.symbol}",
         ts=state.ts_send_ns // MS,
         type="snapshot",

@@ -1,18 +1,21 @@
 """Bybit v5, linear perpetuals (USDT and USDC).
 
 Odd here: one bad topic spoils its whole subscribe frame, so each topic goes alone and its key is
-the ``req_id`` (the ack names no topics). ``orderbook.1`` is always a snapshot since 2025-03-20.
-The pong's ``op`` stays ``ping``. ``cts`` (matching engine) stands outside ``data``.
+the ``req_id`` (the ack names no topics). ``orderbook.1`` is always a snapshot since 2025-03-20; in
+deeper books ``u`` 1 is a snapshot whatever ``type`` says. A delta of ``tickers`` holds what changed
+and nothing else; its open interest counts both sides. The pong's ``op`` stays ``ping``. ``cts``
+(matching engine) stands outside ``data``.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Annotated, Generic, Literal
 from urllib.parse import quote as percent
 
 import msgspec
 from msgspec import Meta
 
-from perptape.events import MS, NS, Event, Quote
+from perptape.events import MS, NS, Book, Event, Funding, Mark, Quote, Trade
 from perptape.fees import fee_of
 from perptape.instruments import Instrument, canonical, perp_name, split_symbol, step
 from perptape.venues.venue import (
@@ -22,9 +25,11 @@ from perptape.venues.venue import (
     Control,
     Heartbeat,
     Id,
+    Link,
     Listing,
     Ms,
     P,
+    Poll,
     Price,
     Q,
     Qty,
@@ -33,14 +38,27 @@ from perptape.venues.venue import (
     Venue,
 )
 
-STREAM = "orderbook.1."
 DATA = b'"topic":"'
-QUOTES = DATA + STREAM.encode()
+BEGIN = b"{" + DATA
+BOOKS = b"orderbook."
+DEPTHS = ("orderbook.50", "orderbook.200", "orderbook.1000", "orderbook.500")
+"""500 is refused since 2025-09-11, and in older recordings."""
+RESTART = 1
+"""A book's ``u`` after a restart of the service: a snapshot."""
 TRADING = "Trading"
 INSTRUMENTS = "/v5/market/instruments-info?category=linear&limit=1000"
+HISTORY = Poll(
+    what="funding_history",
+    channel="funding",
+    path="/v5/market/funding/history?category=linear&limit=1&symbol={symbol}",
+    every_ns=600 * NS,
+)
+"""The rate that was paid; the last one shown before can differ from it."""
+SIDES = {"Buy": "buy", "Sell": "sell"}
+Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 
 
-class Book(msgspec.Struct, Generic[P, Q], frozen=True):
+class Top(msgspec.Struct, Generic[P, Q], frozen=True):
     """Best bid and ask; a side without orders is ``[]``."""
 
     s: str
@@ -50,15 +68,97 @@ class Book(msgspec.Struct, Generic[P, Q], frozen=True):
     seq: Id
 
 
-class Push(msgspec.Struct, Generic[P, Q], frozen=True, omit_defaults=True):
+class TopPush(msgspec.Struct, Generic[P, Q], frozen=True, omit_defaults=True):
     """A frame of ``orderbook.1``, keys in the venue's order."""
 
     topic: str
     ts: Ms
     type: Literal["snapshot"]
-    data: Book[P, Q]
+    data: Top[P, Q]
     cts: Ms | None = None
     """The matching engine's time; absent before mid 2023."""
+
+
+class Depth(msgspec.Struct, Generic[P, Q], frozen=True):
+    """Levels, the best first; a size of 0 removes."""
+
+    s: str
+    b: list[tuple[P, Q]]
+    a: list[tuple[P, Q]]
+    u: Id
+    seq: Id
+
+
+class DepthPush(msgspec.Struct, Generic[P, Q], frozen=True, omit_defaults=True):
+    """A frame of a deeper book: its keys stand in another order."""
+
+    topic: str
+    type: Literal["snapshot", "delta"]
+    ts: Ms
+    data: Depth[P, Q]
+    cts: Ms | None = None
+
+
+class Print(msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True):
+    """One trade; ``S`` is the taker's side."""
+
+    T: Ms
+    s: str
+    S: Literal["Buy", "Sell"]
+    v: Q
+    p: P
+    L: str = ""
+    i: str
+    BT: bool = False
+    RPI: bool | None = None
+    """Like ``seq``, absent in 2023."""
+    seq: Id | None = None
+
+
+class TradePush(msgspec.Struct, Generic[P, Q], frozen=True):
+    """A frame of ``publicTrade``, the oldest first."""
+
+    topic: str
+    type: Literal["snapshot"]
+    ts: Ms
+    data: list[Print[P, Q]]
+
+
+class Ticker(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What we read of a ticker: ``None`` is not said, ``""`` does not apply to this contract."""
+
+    symbol: str
+    markPrice: Price | Literal[""] | None = None
+    indexPrice: Price | Literal[""] | None = None
+    openInterest: Qty | Literal[""] | None = None
+    """Of both sides."""
+    fundingIntervalHour: Qty | Literal[""] | None = None
+    """Absent before 2025-10."""
+    singleOpenInterest: Qty | Literal[""] | None = None
+    """Absent before 2026-06-11."""
+    nextFundingTime: Ms | Literal[""] | None = None
+    fundingRate: Rate | Literal[""] | None = None
+
+
+class TickerPush(msgspec.Struct, frozen=True):
+    """A frame of ``tickers``; ``ts`` is the message's time, none tells when a value was made."""
+
+    topic: str
+    type: Literal["snapshot", "delta"]
+    data: Ticker
+    ts: Ms
+
+
+class Step(msgspec.Struct, frozen=True):
+    u: Id
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What ``link`` reads of a book's frame."""
+
+    topic: str = ""
+    type: str = ""
+    data: Step | None = None
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -126,12 +226,33 @@ class Rest(msgspec.Struct, frozen=True):
     retCode: int
     retMsg: str
     result: msgspec.Raw
+    time: Ms | None = None
+
+
+class Paid(msgspec.Struct, frozen=True):
+    """A row of the funding history."""
+
+    symbol: str
+    fundingRate: Rate
+    fundingRateTimestamp: Ms
+
+
+class History(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest first."""
+
+    category: str = "linear"
+    list: tuple[Paid, ...]
 
 
 heads = msgspec.json.Decoder(Head)
-pushes = msgspec.json.Decoder(Push[Price, Qty], strict=False)
+tops = msgspec.json.Decoder(TopPush[Price, Qty], strict=False)
+depths = msgspec.json.Decoder(DepthPush[Price, Qty], strict=False)
+trades = msgspec.json.Decoder(TradePush[Price, Qty], strict=False)
+tickers = msgspec.json.Decoder(TickerPush, strict=False)
+places = msgspec.json.Decoder(Place)
 answers = msgspec.json.Decoder(Answer)
 rests = msgspec.json.Decoder(Rest)
+histories = msgspec.json.Decoder(History, strict=False)
 
 
 def topic(channel: str, stream: str, symbol: str) -> Topic:
@@ -141,10 +262,17 @@ def topic(channel: str, stream: str, symbol: str) -> Topic:
 
 def subscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
     del ts
-    return [
-        msgspec.json.encode(Request("subscribe", req_id=topic.key, args=(topic.key,)))
-        for topic in topics
-    ]
+    return _ask("subscribe", topics)
+
+
+def unsubscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
+    del ts
+    return _ask("unsubscribe", topics)
+
+
+def _ask(op: str, topics: Sequence[Topic]) -> list[bytes]:
+    keys = dict.fromkeys(topic.key for topic in topics)  # marks and funding are one topic
+    return [msgspec.json.encode(Request(op, req_id=key, args=(key,))) for key in keys]
 
 
 def ping(ts: int) -> bytes:
@@ -176,14 +304,92 @@ def _refusal(answer: Answer) -> Control:
 
 
 def decode(payload: bytes) -> list[Event]:
-    if QUOTES not in payload and not heads.decode(payload).topic.startswith(STREAM):
-        return []
-    push = pushes.decode(payload)
+    read = _reader(payload)
+    return [] if read is None else read(payload)
+
+
+def _reader(payload: bytes) -> Callable[[bytes], list[Event]] | None:
+    start = len(BEGIN)
+    if payload.startswith(BEGIN):
+        named = payload[start : payload.find(b'"', start)].rpartition(b".")[0]
+        if named in READERS:
+            return READERS[named]
+    return READERS.get(heads.decode(payload).topic.encode().rpartition(b".")[0])
+
+
+def _quote(payload: bytes) -> list[Event]:
+    push = tops.decode(payload)
+    top = push.data
+    bid_price, bid_qty = top.b[0] if top.b else (None, None)
+    ask_price, ask_qty = top.a[0] if top.a else (None, None)
+    ts_event = _ns(push.cts)
+    return [Quote(top.s, ts_event, push.ts * MS, bid_price, bid_qty, ask_price, ask_qty, top.u)]
+
+
+def _book(payload: bytes) -> list[Event]:
+    push = depths.decode(payload)
     book = push.data
-    bid_price, bid_qty = book.b[0] if book.b else (None, None)
-    ask_price, ask_qty = book.a[0] if book.a else (None, None)
-    ts_event = None if push.cts is None else push.cts * MS
-    return [Quote(book.s, ts_event, push.ts * MS, bid_price, bid_qty, ask_price, ask_qty, book.u)]
+    is_snapshot = _is_snapshot(push.type, book.u)
+    follows = None if is_snapshot else book.u - 1
+    ts_event, ts_send = _ns(push.cts), push.ts * MS
+    return [Book(book.s, ts_event, ts_send, book.b, book.a, is_snapshot, book.u, follows)]
+
+
+def _is_snapshot(kind: str, update_id: int) -> bool:
+    return kind == "snapshot" or update_id == RESTART
+
+
+def _trades(payload: bytes) -> list[Event]:
+    push = trades.decode(payload)
+    ts_send = push.ts * MS
+    return [Trade(r.s, r.T * MS, ts_send, r.p, r.v, SIDES[r.S], r.i) for r in push.data]
+
+
+def _ticker(payload: bytes) -> list[Event]:
+    push = tickers.decode(payload)
+    row, ts_send = push.data, push.ts * MS
+    found: list[Event] = []
+    mark, index = row.markPrice or None, row.indexPrice or None
+    interest = _one_sided(row)
+    if (mark, index, interest) != (None, None, None):
+        found.append(Mark(row.symbol, None, ts_send, mark, index, interest))
+    rate, hours = _said(row.fundingRate), row.fundingIntervalHour or None
+    ts_funding = _ns(row.nextFundingTime or None)
+    if (rate, hours, ts_funding) != (None, None, None):
+        found.append(Funding(row.symbol, None, ts_send, rate, hours, ts_funding))
+    return found
+
+
+def _one_sided(row: Ticker) -> float | None:
+    one, both = _said(row.singleOpenInterest), _said(row.openInterest)
+    return both / 2 if one is None and both is not None else one
+
+
+def _said(value: float | Literal[""] | None) -> float | None:
+    return None if isinstance(value, str) else value
+
+
+def _ns(ms: int | None) -> int | None:
+    return None if ms is None else ms * MS
+
+
+READERS: dict[bytes, Callable[[bytes], list[Event]]] = {
+    b"orderbook.1": _quote,
+    **{depth.encode(): _book for depth in DEPTHS},
+    b"publicTrade": _trades,
+    b"tickers": _ticker,
+}
+
+
+def link(payload: bytes) -> Link | None:
+    if BOOKS not in payload:
+        return None
+    place = places.decode(payload)
+    if place.data is None or place.topic.rpartition(".")[0] not in DEPTHS:
+        return None
+    u = place.data.u
+    is_snapshot = _is_snapshot(place.type, u)
+    return Link(place.topic, is_snapshot, u, None if is_snapshot else u - 1)
 
 
 def instrument_name(symbol: str) -> str | None:
@@ -233,23 +439,48 @@ def read_time(body: bytes) -> int:
     return int(msgspec.json.decode(_result(body), type=Clock).timeNano)
 
 
+def read_rest(what: str, symbol: str, body: bytes) -> list[Event]:
+    del symbol  # each row has its own
+    if what != HISTORY.what:
+        raise ValueError(f"bybit is not asked for {what!r}")
+    answer = _answer(body)
+    rows = histories.decode(answer.result).list
+    return [_paid(row, _ns(answer.time)) for row in reversed(rows)]
+
+
+def _paid(row: Paid, ts_send: int | None) -> Funding:
+    ts_funding = row.fundingRateTimestamp * MS
+    return Funding(row.symbol, None, ts_send, row.fundingRate, None, ts_funding, is_settled=True)
+
+
 def _result(body: bytes) -> msgspec.Raw:
+    return _answer(body).result
+
+
+def _answer(body: bytes) -> Rest:
     answer = rests.decode(body)
     if answer.retCode != 0:
         raise ValueError(f"{answer.retCode} {answer.retMsg}")
-    return answer.result
+    return answer
 
 
 BYBIT = Venue(
     name="bybit",
     docs="https://bybit-exchange.github.io/docs/v5/ws/connect",
-    streams={"quotes": ("orderbook.1",)},
+    streams={
+        "quotes": ("orderbook.1",),
+        "books": ("orderbook.50", "orderbook.200", "orderbook.1000"),
+        "trades": ("publicTrade",),
+        "marks": ("tickers",),
+        "funding": ("tickers",),
+    },
     decode=decode,
     instrument_name=instrument_name,
     url="wss://stream.bybit.com/v5/public/linear",
     rest="https://api.bybit.com",
     topic=topic,
     subscribe=subscribe,
+    unsubscribe=unsubscribe,
     subscribe_every_ns=10 * MS,
     topics_per_wire=200,
     is_data=is_data,
@@ -257,6 +488,11 @@ BYBIT = Venue(
     control=control,
     heartbeat=Heartbeat(ping=ping, every_ns=18 * NS, silence_ns=30 * NS),
     first_data_ns=10 * NS,
+    slow={"publicTrade": 600 * NS},
+    cadence={"orderbook.1": 3 * NS},
+    link=link,
+    polls=(HISTORY,),
+    read_rest=read_rest,
     instruments_path=INSTRUMENTS,
     read_instruments=read_instruments,
     time_path="/v5/market/time",
