@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perptape.decode import Terms, quote_columns
+from perptape.columns import columns
+from perptape.decode import Terms
 from perptape.errors import BadUsage
 from perptape.events import Quote
 from perptape.instruments import (
@@ -182,8 +183,8 @@ def row_of(instrument, qty, price):
     """(price per base coin, size in base coins) as the tables have them."""
     quote = Quote("S", None, None, price, qty, None, None, None)
     terms = Terms.of("acme:BTC-USDT-PERP", "S", instrument)
-    columns = quote_columns([quote], [terms], np.array([0], np.int32))
-    return columns["bid_price"][0].as_py(), columns["bid_size"][0].as_py()
+    made, _ = columns("quotes", [quote], [terms], np.array([0], np.int32))
+    return made["bid_price"][0].as_py(), made["bid_size"][0].as_py()
 
 
 def test_size_of_a_linear_contract():

@@ -16,7 +16,7 @@ from perptape import tables, tabulate, verify
 from perptape.errors import BadUsage, Failed
 from perptape.events import NS, Kind, Opened, RestAnswer
 from perptape.recording import Recording
-from perptape.runs import SCHEMA, Runs, Stretch, merge
+from perptape.runs import Runs, Stretch, merge, run_schema
 from perptape.tape import TapeWriter
 
 T0 = 1_790_000_000 * NS
@@ -151,19 +151,19 @@ def test_a_directory_that_is_no_tape_is_named(tmp_path):
     rows_a_batch=st.integers(1, 7),
 )
 def test_merging_runs_is_sorting_them(tmp_path_factory, runs, rows_a_batch):
-    root = tmp_path_factory.mktemp("runs")
+    root, schema = tmp_path_factory.mktemp("runs"), run_schema("quotes")
     files, seq, expected = [], 0, []
     for number, times in enumerate(runs):
         rows = defaultdict(list)
         for ts in times:
             seq += 1
             expected.append((ts, seq))
-            for name in SCHEMA.names:
+            for name in schema.names:
                 rows[name].append(None)
             rows["seq"][-1], rows["ts_recv"][-1] = seq, ts
-        table = pa.table(dict(rows), schema=SCHEMA)
+        table = pa.table(dict(rows), schema=schema)
         path = root / f"{number}.arrow"
-        with pa.ipc.new_file(path, SCHEMA) as writer:
+        with pa.ipc.new_file(path, schema) as writer:
             writer.write_table(table, max_chunksize=rows_a_batch)
         files.append(Stretch(path, times[0]))
     merged = pa.concat_tables(merge(files))

@@ -1,5 +1,13 @@
 """What goes wrong, named by what the program does next."""
 
+import msgspec
+
+CONTROL_ERRORS = (
+    *(msgspec.MsgspecError, ValueError, LookupError, RecursionError, OverflowError),
+    *(TypeError, AttributeError),  # a reader that is wrong must not stop a recording
+)
+"""What reading a hostile control frame may raise: it is on the tape, and tells us nothing."""
+
 
 class BadFrame(Exception):
     """A frame that its venue's decoder cannot read: skipped and counted, still on the tape."""

@@ -10,9 +10,10 @@ from typing import TypeVar
 
 import msgspec
 
-from perptape.decode import Registry, Terms, decoder, is_control
+from perptape.checks import Checks
+from perptape.decode import Registry, Terms, decoder, is_control, rest_events
 from perptape.errors import BadFrame
-from perptape.events import CHANNELS, Event, Kind, Note, Opened
+from perptape.events import CHANNELS, Book, Event, Kind, Note, Opened
 from perptape.instruments import Instrument
 from perptape.tape import Batch, Tape
 from perptape.timeline import Interval, Stream
@@ -20,6 +21,8 @@ from perptape.trust import MARKET, Asked, Trust, Wire, is_named, lost_frames
 from perptape.venues import VENUES
 
 TYPES: dict[str, type] = {channel: event for event, channel in CHANNELS.items()}
+LEARN_EVERY = 64
+"""So many frames of a stream pass between two looks at its cadence."""
 LAST_DATA, LAST_WIRE_KIND = int(Kind.BINARY), int(Kind.SENT)
 
 Said = TypeVar("Said", Note, Opened)
@@ -36,6 +39,20 @@ class Heard(msgspec.Struct):
 
     def __len__(self) -> int:
         return len(self.events)
+
+    def add(self, seq: int, ts: int, terms: int, event: Event) -> None:
+        self.seq.append(seq)
+        self.ts_recv.append(ts)
+        self.terms.append(terms)
+        self.events.append(event)
+
+    def clear(self) -> None:
+        for column in (self.seq, self.ts_recv, self.terms, self.events):
+            column.clear()
+
+
+Rows = dict[type, Heard]
+"""By type of event."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -63,11 +80,12 @@ class Ledger:
         """What rows are made with, in order of their first use."""
         self._terms_at: dict[Terms, int] = {}
         self._trust = Trust(asked)
+        self._checks = Checks(self._trust)
         self._next_seq = 1
         self.frames = self.bad = self.undecoded = self.unnamed = 0
 
-    def batch(self, batch: Batch, heard: Heard | None = None) -> None:
-        """Take in one batch of frames; append its events to ``heard``."""
+    def batch(self, batch: Batch, rows: Rows | None = None) -> None:
+        """Take in one batch of frames; append what becomes rows of its events to ``rows``."""
         if not len(batch):
             return
         self._begin(batch)
@@ -81,7 +99,7 @@ class Ledger:
         ):  # fmt: skip
             wire = wires[number]
             if kind > LAST_WIRE_KIND:
-                self._said(kind, wire, whole[start:stop], ts)
+                self._said(kind, wire, whole[start:stop], seq, ts, rows)
                 continue
             if trust.fell and not wire.imported:
                 trust.look_back(ts)
@@ -94,7 +112,7 @@ class Ledger:
                     trust.damaged(wire, whole[start:stop], ts, f"frame {seq}: {error}")
                     continue
                 if events:
-                    self._heard(events, wire, seq, ts, heard)
+                    self._heard(events, wire, seq, ts, rows)
                 elif not is_control(wire.venue, whole[start:stop]):
                     self.undecoded += 1
             elif kind != LAST_WIRE_KIND:
@@ -112,27 +130,33 @@ class Ledger:
         if lost := batch.first_seq - self._next_seq:
             self._trust.hole(lost_frames(lost))
 
-    def _heard(
-        self, events: list[Event], wire: Wire, seq: int, ts: int, heard: Heard | None
-    ) -> None:
+    def _heard(self, events: list[Event], wire: Wire, seq: int, ts: int, rows: Rows | None) -> None:
+        checks = self._checks
         for event in events:
-            stream = wire.streams.get((event.symbol, type(event)))
+            kind = type(event)
+            stream = wire.streams.get((event.symbol, kind))
             if stream is None:
+                if wire.is_known and not wire.imported and kind not in wire.asked:
+                    continue  # another channel that the same frames tell of, and nobody asked for
                 stream = self._named(wire, event, ts)
                 if stream is None:
                     self.unnamed += 1
                     continue
             if seq != stream.seq:
+                gap = ts - stream.last
+                if gap > stream.bound and checks.late(stream, ts):
+                    pass
+                elif stream.trusted and not wire.imported:
+                    stream.gaps += 1
+                    stream.gaps_ns += gap
+                    if gap > stream.longest_ns or not stream.gaps % LEARN_EVERY:
+                        checks.learn(stream, gap)
                 stream.seq = seq
                 stream.frames += 1
                 stream.last = ts
-            if not stream.trusted:
-                self._trust.heard(stream, wire, ts)
-            if heard is not None:
-                heard.seq.append(seq)
-                heard.ts_recv.append(ts)
-                heard.terms.append(stream.terms)
-                heard.events.append(event)
+            row = checks.take(event, stream, wire, seq, ts)
+            if row is not None and rows is not None:
+                rows[kind].add(seq, ts, stream.terms, row)
 
     # Which stream an event belongs to
 
@@ -155,24 +179,49 @@ class Ledger:
             self.terms.append(terms)
         return at
 
-    def _list(self, wire: Wire, payload: bytes, ts: int) -> None:
-        """Take in a REST answer; rows after it are made by the instruments that it lists."""
+    def _answered(self, wire: Wire, payload: bytes, seq: int, ts: int, rows: Rows | None) -> None:
+        """Take in a REST answer: instruments that rows after it are made by, or events."""
         try:
-            listed = self.registry.answer(wire.venue, payload, ts)
+            answer, listed = self.registry.answer(wire.venue, payload, ts)
+            events = rest_events(wire.venue, answer)
         except BadFrame:
             self.bad += 1
             return
+        self._list(wire.venue, listed)
+        for event in events:
+            stream = self._carried_by(wire.venue, event)
+            if stream is None:
+                continue
+            row: Event | None = event
+            if isinstance(event, Book):
+                row = self._checks.base(event, stream, ts)
+            elif stream.content is not None:
+                row = self._checks.polled(event, stream)
+            if row is not None and rows is not None:
+                rows[type(event)].add(seq, ts, stream.terms, row)
+
+    def _list(self, venue: str, listed: list[Instrument]) -> None:
         self.instruments += listed
         for each in self._trust.wires.values() if listed else ():
-            if each.venue == wire.venue:
+            if each.venue == venue:
                 for (symbol, _), stream in each.streams.items():
                     stream.terms = self._terms(stream.market, symbol)
 
+    def _carried_by(self, venue: str, event: Event) -> Stream | None:
+        """Give the stream that is recorded now and that a REST answer tells of too."""
+        for each in reversed(self._trust.wires.values()):
+            stream = each.streams.get((event.symbol, type(event)))
+            if stream is not None and each.venue == venue and not each.imported:
+                return stream
+        return None
+
     # What the recorder said
 
-    def _said(self, kind: int, wire: Wire, payload: bytes, ts: int) -> None:
+    def _said(  # noqa: PLR0913, PLR0917 - a frame has these parts
+        self, kind: int, wire: Wire, payload: bytes, seq: int, ts: int, rows: Rows | None
+    ) -> None:
         if kind == Kind.REST:
-            self._list(wire, payload, ts)
+            self._answered(wire, payload, seq, ts, rows)
             return
         opened = _parsed(payload, Opened) if kind == Kind.OPENED else None
         wire.imported = wire.imported if opened is None else opened.imported
@@ -196,10 +245,14 @@ class Ledger:
             stream.terms = self._terms(asked.market, asked.symbol)
             if venue is not None and venue.topic is not None:
                 stream.marks = venue.topic(asked.channel, asked.stream, asked.symbol).marks
-            wire.streams[asked.symbol, TYPES.get(asked.channel, asked.channel)] = stream
+                stream.promised_ns = venue.cadence.get(asked.stream, 0)
+            kind = TYPES.get(asked.channel, asked.channel)
+            wire.asked.add(kind)
+            wire.streams[asked.symbol, kind] = stream
 
     def finish(self, last_seq: int = 0, ts_last: int | None = None) -> Result:
         """Close every open interval at the end of the tape, which is to be frame ``last_seq``."""
+        self._checks.end(self._trust.high)
         streams = self._trust.finish(max(0, last_seq + 1 - self._next_seq), ts_last)
         return Result(
             streams=streams,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit
 
 import httpx2
@@ -12,11 +12,11 @@ import stamina
 from perptape.backoff import LONGEST_NS, asked_wait_ns
 from perptape.clock import Clock
 from perptape.dial import CONNECT_S
-from perptape.errors import Unreachable
-from perptape.events import NS, Kind, Note, RestAnswer
+from perptape.errors import CONTROL_ERRORS, Unreachable
+from perptape.events import NS, Book, Kind, Note, RestAnswer
 from perptape.instruments import Instrument
 from perptape.route import Route
-from perptape.venues.venue import Listing, Venue
+from perptape.venues.venue import Listing, Poll, Topic, Venue
 from perptape.wire import Sink
 
 REST_S = 15.0
@@ -76,6 +76,33 @@ class Rest:
             except Unreachable as error:
                 self.note(Note(note="unreachable", reason=str(error)))
 
+    async def poll(self, poll: Poll, symbols: Sequence[str]) -> None:
+        """Ask once for what a poll is for, for the tape alone."""
+        each = symbols if "{symbol}" in poll.path else ("",)
+        for symbol in each:
+            if self._clock.mono() < self._banned_until:
+                return
+            try:
+                await self._get(poll.what, poll.path.format(symbol=symbol), symbol=symbol)
+            except Unreachable as error:
+                self.note(Note(note="unreachable", reason=str(error)))
+
+    async def book(self, topic: Topic) -> Book | None:
+        """Ask for the book that a stream of changes goes on from; ``None`` if none comes."""
+        read = self._venue.read_rest
+        if read is None or self._clock.mono() < self._banned_until:
+            return None
+        path = self._venue.bases[topic.stream].format(symbol=topic.symbol)
+        try:
+            body = await self._get("book", path, symbol=topic.symbol, stream=topic.stream)
+            events = read("book", topic.symbol, body)
+        except Unreachable as error:
+            self.note(Note(note="unreachable", reason=str(error)))
+            return None
+        except CONTROL_ERRORS:
+            return None  # it is on the tape, and its readers will say what it is
+        return next((event for event in events if isinstance(event, Book)), None)
+
     def note(self, note: Note) -> None:
         """Write a remark about the venue that belongs to no socket."""
         self._write(Kind.NOTE, msgspec.json.encode(note))
@@ -106,7 +133,7 @@ class Rest:
         except Exception as error:  # a lying venue must not end the others
             raise Unreachable(f"its instrument list cannot be read: {error}") from error
 
-    async def _get(self, what: str, path: str) -> bytes:
+    async def _get(self, what: str, path: str, *, symbol: str = "", stream: str = "") -> bytes:
         """Give the body of one answer. Raises Unreachable."""
         url = self._venue.rest + path
         sent = self._clock.now()[0]
@@ -118,7 +145,13 @@ class Rest:
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
             raise Unreachable(f"{url}: {str(error) or type(error).__name__}") from error
         answer = RestAnswer(
-            what=what, url=url, status=status, t_sent=sent, body=body.decode(errors="replace")
+            what=what,
+            url=url,
+            status=status,
+            t_sent=sent,
+            body=body.decode(errors="replace"),
+            symbol=symbol,
+            stream=stream,
         )
         self._write(Kind.REST, msgspec.json.encode(answer))
         if status != HTTP_OK:

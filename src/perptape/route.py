@@ -56,8 +56,13 @@ def at(venue: Venue, origin: str) -> Venue:
             f"--url {venue.name}={origin} is not an origin: write {venue.name}=http://HOST:PORT."
         )
     socket = "wss" if there.scheme == "https" else "ws"
+
+    def moved(url: str, scheme: str) -> str:
+        return urlunsplit(urlsplit(url)._replace(scheme=scheme, netloc=there.netloc))
+
     return msgspec.structs.replace(
         venue,
-        url=urlunsplit(urlsplit(venue.url)._replace(scheme=socket, netloc=there.netloc)),
-        rest=urlunsplit(urlsplit(venue.rest)._replace(scheme=there.scheme, netloc=there.netloc)),
+        url=moved(venue.url, socket),
+        sockets={name: moved(url, socket) for name, url in venue.sockets.items()},
+        rest=moved(venue.rest, there.scheme),
     )

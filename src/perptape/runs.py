@@ -9,18 +9,25 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from perptape.schemas import HEARD, SCHEMAS
 from perptape.tables import path_part
 
-SCHEMA = pa.schema(
-    [
-        ("terms", pa.int32()),
-        ("seq", pa.uint64()),
-        *[(name, pa.int64()) for name in ("ts_recv", "ts_event", "ts_send")],
-        *[(name, pa.float64()) for name in ("bid_price", "bid_size", "ask_price", "ask_size")],
-        ("update_id", pa.int64()),
-    ]
-)
-"""A quote's row; ``terms`` says of which market, by the ledger's list."""
+
+def run_schema(channel: str) -> pa.Schema:
+    """Give a row's columns while it is sorted: times are plain numbers, words no enums.
+
+    ``terms`` says of which market it is, by the ledger's list.
+    """
+    own = [field for field in SCHEMAS[channel] if field.name not in {"venue", "instrument"}]
+    return pa.schema([pa.field("terms", pa.int32()), *map(_plain, own)])
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    if pa.types.is_timestamp(field.type):
+        return pa.field(field.name, pa.int64())
+    return pa.field(field.name, pa.string()) if pa.types.is_dictionary(field.type) else field
+
+
 END = 1 << 63
 """Later than every time."""
 
@@ -34,21 +41,22 @@ class Stretch(NamedTuple):
 
 
 class Runs:
-    """Writes rows: one file for each coin and stretch of rising time."""
+    """Writes rows: one file for each channel, coin and stretch of rising time."""
 
     def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
-        self._found: dict[str, list[Stretch]] = defaultdict(list)
-        self._writers: dict[str, pa.ipc.RecordBatchFileWriter] = {}
+        self._found: dict[tuple[str, str], list[Stretch]] = defaultdict(list)
+        self._writers: dict[tuple[str, str], pa.ipc.RecordBatchFileWriter] = {}
 
-    def write(self, base: str, rows: pa.Table) -> None:
+    def write(self, channel: str, base: str, rows: pa.Table) -> None:
         """Append rows that are not earlier than the coin's last, unless :meth:`turn` came."""
-        if base not in self._writers:
-            name = f"{path_part(base)}-{len(self._found[base]):06d}.arrow"
+        key = (channel, base)
+        if key not in self._writers:
+            name = f"{path_part(base)}-{channel}-{len(self._found[key]):06d}.arrow"
             stretch = Stretch(self._scratch / name, rows["ts_recv"][0].as_py())
-            self._found[base].append(stretch)
-            self._writers[base] = pa.ipc.new_file(stretch.path, SCHEMA)
-        self._writers[base].write_table(rows)
+            self._found[key].append(stretch)
+            self._writers[key] = pa.ipc.new_file(stretch.path, rows.schema)
+        self._writers[key].write_table(rows)
 
     def turn(self) -> None:
         """Finish every file: what comes next may be earlier."""
@@ -56,11 +64,12 @@ class Runs:
             writer.close()
         self._writers.clear()
 
-    def merged(self) -> Iterator[tuple[str, Iterator[pa.Table]]]:
-        """Give for each coin its rows in order."""
+    def merged(self) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
+        """Give for each channel and coin its rows in order."""
         self.turn()
-        for base in sorted(self._found):
-            yield base, merge(self._found[base])
+        for channel in HEARD:
+            for base in sorted(base for of, base in self._found if of == channel):
+                yield channel, base, merge(self._found[channel, base])
 
 
 class Run:
@@ -69,7 +78,7 @@ class Run:
     def __init__(self, path: Path) -> None:
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self._at = 0
-        self.rows = SCHEMA.empty_table()
+        self.rows = self._reader.schema.empty_table()
         self.more()
 
     def more(self) -> None:

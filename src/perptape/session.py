@@ -4,14 +4,15 @@ Times are monotonic nanoseconds, but for the wall time that a venue writes into 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from itertools import filterfalse
+from itertools import chain, filterfalse
 
 import msgspec
 
-from perptape.errors import BadUsage, LostSync, Refused, Silent
+from perptape.errors import CONTROL_ERRORS, BadUsage, LostSync, Refused, Silent
 from perptape.events import NS, Note
+from perptape.resync import Resync
 from perptape.venues.venue import Accepted, Alive, Complaint, Leaving, Rejected, Topic, Venue
 
 REPLIES_AHEAD = 16
@@ -20,11 +21,6 @@ ASK_AGAIN_NS = 30 * NS
 """A topic that was refused while others go on is asked for again: a refusal may pass."""
 REASON_CHARS = 500
 """So much of a venue's own words is kept."""
-CONTROL_ERRORS = (
-    *(msgspec.MsgspecError, ValueError, LookupError, RecursionError, OverflowError),
-    *(TypeError, AttributeError),  # a reader that is wrong must not stop a recording
-)
-"""What reading a hostile control frame may raise: it is on the tape, and tells us nothing."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -52,6 +48,8 @@ class Line(msgspec.Struct):
     state: State = State.ASKED
     reason: str | None = None
     """Why it was refused, in the venue's words."""
+    due: int | None = None
+    """When its first data is late."""
 
     def heard_in(self, payload: bytes) -> bool:
         return all(mark in payload for mark in self.wanted.topic.marks)
@@ -85,16 +83,22 @@ class Session:
         self.lines = [Line(each) for each in wanted]
         self.urgent = True
         """Something is to be sent or noted now: call :meth:`to_send` and :meth:`notes`."""
-        self._by_key = {line.wanted.topic.key: line for line in self.lines}
+        self._by_key: dict[str, list[Line]] = {}
+        for line in self.lines:
+            self._by_key.setdefault(line.wanted.topic.key, []).append(line)
+        self.books = Resync(venue, [(each.market, each.topic) for each in wanted])
         self._awaited = list(self.lines)  # those whose data has not come, refused or not
         self._unasked: deque[bytes] | None = None  # subscribe frames not sent yet
+        self._asking: list[Line] = []
+        """Those that these frames ask for."""
         self._refused: deque[tuple[int, Line]] = deque()
         """Those to ask for again, and when."""
         self._replies: deque[bytes] = deque(maxlen=REPLIES_AHEAD)
         self._notes: list[Note] = []
         self._heard_at = self._send_at = now
         self._ping_at = now + self._heartbeat.every_ns
-        self._deadline: int | None = None
+        self._deadlines: deque[int] = deque()
+        """When lines that are still awaited are late, the next first."""
 
     # What came
 
@@ -106,6 +110,9 @@ class Session:
         elif not self._data_mark or b"".join(payloads).count(self._data_mark) != len(payloads):
             for payload in filterfalse(self._is_data, payloads):
                 self._obey(payload)
+        if self.books.followed:
+            self.books.read(payloads, now)
+            self.urgent |= bool(self.books.notes)
 
     def heard(self, now: int) -> None:
         """Take in a protocol ping or pong: a sign of life without content."""
@@ -114,8 +121,10 @@ class Session:
     def excuse(self, now: int) -> None:
         """Forgive the silence so far: it was we who did not read."""
         self._heard_at = now
-        if self._deadline is not None:
-            self._deadline = max(self._deadline, now + self._venue.first_data_ns)
+        soonest = now + self._venue.first_data_ns
+        self._deadlines = deque(sorted({max(due, soonest) for due in self._deadlines}))
+        for line in self._awaited:
+            line.due = None if line.due is None else max(line.due, soonest)
 
     @property
     def any_heard(self) -> bool:
@@ -159,13 +168,15 @@ class Session:
                 raise LostSync(f"the venue is leaving: {reason[:REASON_CHARS]}")
 
     def _accept(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            line = self._by_key.get(key)
-            if line is not None and line.state is State.ASKED:
+        for line in self._lines(keys):
+            if line.state is State.ASKED:
                 line.state = State.ACCEPTED
 
+    def _lines(self, keys: Sequence[str]) -> list[Line]:
+        return [line for key in keys for line in self._by_key.get(key, ())]
+
     def _reject(self, keys: Sequence[str], reason: str) -> None:
-        lines = [self._by_key[key] for key in keys if key in self._by_key]
+        lines = self._lines(keys)
         if not lines:
             self._note(Note(note="complaint", reason=reason))
         for line in lines:
@@ -191,8 +202,10 @@ class Session:
             times.append(max(self._ping_at, self._send_at))
         if self._unasked is None or self._unasked:
             times.append(self._send_at)
-        if self._deadline is not None:
-            times.append(self._deadline)
+        if self._deadlines:
+            times.append(self._deadlines[0])
+        if (due := self.books.wake_at) is not None:
+            times.append(max(due, self._send_at))
         if self._refused:
             times.append(max(self._refused[0][0], self._send_at))
         return min(times)
@@ -203,8 +216,8 @@ class Session:
         frames = list(self._replies)
         self._replies.clear()
         if self._unasked is None:
-            topics = [line.wanted.topic for line in self.lines]
-            self._unasked = deque(self._make_frames(topics, ts_wall))
+            self._asking = list(self.lines)
+            self._unasked = self._frames(self._asking, ts_wall)
         while now >= self._send_at and (frame := self._next(now, ts_wall)) is not None:
             self._send_at = now + self._venue.subscribe_every_ns
             frames.append(frame)
@@ -212,7 +225,8 @@ class Session:
 
     def notes(self) -> list[Note]:
         """Give the remarks since the last call."""
-        notes, self._notes = self._notes, []
+        notes, self._notes = [*self._notes, *self.books.notes], []
+        self.books.notes.clear()
         self.urgent = False
         return notes
 
@@ -226,35 +240,56 @@ class Session:
             return None
         frame = self._unasked.popleft()
         if not self._unasked:
-            self._deadline = now + self._venue.first_data_ns
+            self._await(self._asking, now)
         return frame
 
+    def _await(self, lines: Sequence[Line], now: int) -> None:
+        """Set the time by which the first data of these is to come."""
+        venue = self._venue
+        for line in lines:
+            line.due = now + venue.slow.get(line.wanted.topic.stream, venue.first_data_ns)
+        dues = {line.due for line in lines if line.due is not None}
+        self._deadlines = deque(sorted({*self._deadlines, *dues}))
+
     def _ask_again(self, now: int, ts_wall: int) -> deque[bytes]:
-        again = []
+        """Give the frames that ask for what was refused, and for books that have a hole."""
+        self._asking = []
         while self._refused and self._refused[0][0] <= now:
             _, line = self._refused.popleft()
             if line.state is State.REFUSED:
                 line.state = State.ASKED
-                again.append(line.wanted.topic)
-        return deque(self._make_frames(again, ts_wall) if again else ())
+                self._asking.append(line)
+        return deque(chain(self._frames(self._asking, ts_wall), self._anew(now, ts_wall)))
+
+    def _frames(self, lines: Sequence[Line], ts_wall: int) -> deque[bytes]:
+        topics = {line.wanted.topic.key: line.wanted.topic for line in lines}
+        return deque(self._make_frames(list(topics.values()), ts_wall) if topics else ())
+
+    def _anew(self, now: int, ts_wall: int) -> Iterator[bytes]:
+        topics, leave = self.books.due(now), self._venue.unsubscribe
+        if topics and leave is not None:
+            yield from leave(topics, ts_wall)
+        if topics:
+            yield from self._make_frames(topics, ts_wall)
 
     def _check(self, now: int) -> None:
         silence_ns = self._heartbeat.silence_ns
         if now - self._heard_at >= silence_ns:
             self._note(Note(note="silence", silence_ns=silence_ns))
             raise Silent(f"nothing was heard for {silence_ns / NS:g} s")
-        if self._deadline is not None and now >= self._deadline:
-            self._deadline = None
-            self._find_late()
+        while self._deadlines and now >= self._deadlines[0]:
+            self._deadlines.popleft()
+            self._find_late(now)
 
-    def _find_late(self) -> None:
-        deadline_ns = self._venue.first_data_ns
+    def _find_late(self, now: int) -> None:
+        venue, late_ns = self._venue, 0
         for line in self._awaited:
-            if line.state is not State.REFUSED:
-                line.state = State.LATE
-                self._note(line.note("late", deadline_ns=deadline_ns))
-        if not self.any_heard:
-            words = f"it gave no data within {deadline_ns / NS:g} s of the subscribe"
+            if line.due is not None and line.due <= now and line.state is not State.REFUSED:
+                late_ns = venue.slow.get(line.wanted.topic.stream, venue.first_data_ns)
+                line.state, line.due = State.LATE, None
+                self._note(line.note("late", deadline_ns=late_ns))
+        if late_ns and not self.any_heard:
+            words = f"it gave no data within {late_ns / NS:g} s of the subscribe"
             raise Silent(f"acknowledged but silent: {words}")
 
     def _note(self, note: Note) -> None:

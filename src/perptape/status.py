@@ -18,6 +18,10 @@ STATES = {
 }
 
 
+def _badness(state: str) -> int:
+    return WORST_FIRST.index(state)
+
+
 class MarketStatus(msgspec.Struct, frozen=True):
     """One market at one moment; the keys of the JSON line."""
 
@@ -50,7 +54,10 @@ class Tally:
 
     def __init__(self, tracks: Sequence[Track], wanted: Sequence[Wanted]) -> None:
         self.tracks = list(tracks)
-        self._marks = [(each.topic.marks, at) for at, each in enumerate(wanted)]
+        marks: dict[tuple[bytes, ...], list[int]] = {}
+        for at, each in enumerate(wanted):
+            marks.setdefault(each.topic.marks, []).append(at)
+        self._marks = list(marks.items())
         self._seen = [0] * len(wanted)
         self._left, self._unseen = PROBES, 0
 
@@ -60,10 +67,11 @@ class Tally:
         self._left -= len(sample)
         self._unseen += len(payloads) - len(sample)
         for payload in sample:
-            for marks, at in self._marks:
+            for marks, fed in self._marks:
                 if all(mark in payload for mark in marks):
-                    self._seen[at] += 1
-                    self.tracks[at].last = now
+                    for at in fed:
+                        self._seen[at] += 1
+                        self.tracks[at].last = now
                     break
 
     def settle(self) -> None:
@@ -75,9 +83,13 @@ class Tally:
         self._left, self._unseen = PROBES, 0
 
     def follow(self, lines: Sequence[Line]) -> None:
-        """Let each track take the state of its topic."""
+        """Let each track take the state of its topic; of several, the worst."""
+        told: set[int] = set()
         for track, line in zip(self.tracks, lines, strict=True):
-            track.state, track.error = STATES[line.state], line.reason
+            state = STATES[line.state]
+            if id(track) not in told or _badness(state) < _badness(track.state):
+                track.state, track.error = state, line.reason
+            told.add(id(track))
 
 
 def market_status(  # noqa: PLR0913 - a line of the status table has these
@@ -91,7 +103,7 @@ def market_status(  # noqa: PLR0913 - a line of the status table has these
     trouble: str | None = None,
 ) -> MarketStatus:
     """Sum up the channels of one market; ``trouble`` with the disk is everybody's."""
-    worst = min(tracks, key=lambda t: WORST_FIRST.index(t.state))
+    worst = min(tracks, key=lambda t: _badness(t.state))
     last = max((t.last for t in tracks if t.last is not None), default=None)
     return MarketStatus(
         ts=ts,

@@ -16,70 +16,19 @@ import pyarrow.parquet as pq
 
 from perptape.errors import Failed
 from perptape.events import NS
+from perptape.schemas import DATED_COINS, SCHEMAS, TIME_OF
 
 if TYPE_CHECKING:
     import polars as pl
 
-TIME = pa.timestamp("ns", tz="UTC")
-ENUM = pa.dictionary(pa.int32(), pa.string())
-
-ORIGIN = [
-    ("venue", ENUM),
-    ("instrument", ENUM),
-    ("seq", pa.uint64()),
-    ("ts_recv", TIME),
-    ("ts_event", TIME),
-    ("ts_send", TIME),
-]
-SCHEMAS = {
-    "quotes": pa.schema(
-        [
-            *ORIGIN,
-            ("bid_price", pa.float64()),
-            ("bid_size", pa.float64()),
-            ("ask_price", pa.float64()),
-            ("ask_size", pa.float64()),
-            ("update_id", pa.int64()),
-        ]
-    ),
-    "ledger": pa.schema(
-        [
-            ("venue", ENUM),
-            ("instrument", ENUM),
-            ("channel", ENUM),
-            ("ts_start", TIME),
-            ("ts_end", TIME),
-            ("state", ENUM),
-            ("reason", ENUM),
-            ("detail", pa.string()),
-        ]
-    ),
-    "instruments": pa.schema(
-        [
-            ("venue", ENUM),
-            ("instrument", ENUM),
-            ("symbol", pa.string()),
-            ("base", pa.string()),
-            ("quote", pa.string()),
-            ("settle", pa.string()),
-            ("kind", ENUM),
-            ("contract_size", pa.float64()),
-            ("price_unit", pa.float64()),
-            ("tick_size", pa.float64()),
-            ("lot_size", pa.float64()),
-            ("taker_fee", pa.float64()),
-            ("maker_fee", pa.float64()),
-            ("funding_interval_h", pa.float64()),
-            ("status", ENUM),
-            ("ts_seen", TIME),
-        ]
-    ),
-}
 PATH_PART = re.compile(r"[A-Z0-9][A-Z0-9._-]{0,63}")
 ROWS_PER_GROUP = 1 << 17
 """Rows buffered for one partition before they are written: the bound on a writer's memory."""
 MANIFEST = "manifest.json"
-DELTAS = ("seq", "ts_recv", "ts_event", "ts_send", "update_id", "ts_start", "ts_end", "ts_seen")
+DELTAS = (
+    *("seq", "ts_recv", "ts_event", "ts_send", "update_id"),
+    *("ts_start", "ts_end", "ts_seen", "ts_funding"),
+)
 """Columns that grow steadily: delta encoding is a third of the plain size."""
 
 
@@ -179,9 +128,6 @@ class PartitionWriter:
         full = self._root / self.path
         low, high = self._span or (0, 0)
         return TableFile(str(self.path), self._rows, low, high, _sha256_synced(full))
-
-
-TIME_OF = {"ledger": "ts_start", "instruments": "ts_seen"}
 
 
 def _sha256_synced(path: Path) -> str:
@@ -295,7 +241,3 @@ def _keys(path: Path, root: Path) -> "dict[str, pl.Expr]":
     words = dict(part.split("=", 1) for part in path.relative_to(root).parts[1:-1])
     day = pl.lit(date.fromisoformat(words.pop("date")))
     return {key: pl.lit(word) for key, word in words.items()} | {"date": day}
-
-
-DATED_COINS = ("quotes", "ledger")
-"""Tables that are cut by coin and day; the others by day only."""

@@ -21,15 +21,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from perptape import __version__, tables
-from perptape.decode import Terms, quote_columns
+from perptape.columns import columns
+from perptape.decode import Terms
 from perptape.errors import Failed
-from perptape.events import Quote
+from perptape.events import CHANNELS, Book
 from perptape.instruments import Instrument, base_of
 from perptape.ledger import Heard, Ledger, Result, asked, end_of
-from perptape.runs import SCHEMA as RUN_SCHEMA
-from perptape.runs import Runs, by_day
+from perptape.runs import Runs, by_day, run_schema
+from perptape.schemas import SCHEMAS
 from perptape.tables import Manifest, PartitionWriter, TableFile, date_of
 from perptape.tape import Batch, Tape
 from perptape.timeline import Interval
@@ -37,6 +40,9 @@ from perptape.timeline import Interval
 ROWS_HELD = 1 << 12
 """Rows of all coins collected before they become columns, few enough to stay in the processor's
 cache; a batch may add to it."""
+BOOKS_HELD = 1 << 8
+"""Likewise updates of books, each of which makes many rows."""
+SIDES = {"trades": ("buy", "sell"), "books": ("bid", "ask")}
 NOT_OURS = {errno.EROFS, errno.EACCES, errno.EPERM}
 """What a tape on a disk that is not ours to write answers."""
 LOCK = "lock"
@@ -151,7 +157,7 @@ def _tabulate(tape_path: Path, root: Path, progress: Progress | None) -> Tabulat
         ledger = _read(tape, runs, progress)
         result = ledger.finish(*end_of(tape))
         made = [
-            *_write_quotes(fresh_root, runs, ledger.terms),
+            *_write_heard(fresh_root, runs, ledger.terms),
             *_write_ledger(fresh_root, result.intervals),
             *_write_instruments(fresh_root, result.instruments),
         ]
@@ -178,7 +184,7 @@ def _alone(root: Path) -> Iterator[None]:
 
 def _read(tape: Tape, runs: Runs, progress: Progress | None) -> Ledger:
     ledger = Ledger(asked(tape))
-    rows = QuoteRows(ledger.terms, runs)
+    rows = Rows(ledger.terms, runs)
     total = sum(segment.frames for segment in tape.segments)
     for batch in tape.batches():
         rows.follow(batch)
@@ -189,19 +195,20 @@ def _read(tape: Tape, runs: Runs, progress: Progress | None) -> Ledger:
     return ledger
 
 
-class QuoteRows:
-    """Collects quotes and writes them as columns, every coin to its run."""
+class Rows:
+    """Collects events and writes them as columns, every channel and coin to its run."""
 
     def __init__(self, terms: Sequence[Terms], runs: Runs) -> None:
         self._terms, self._runs = terms, runs
-        self.heard = Heard()
+        self.heard = {event: Heard() for event in CHANNELS}
         """Where the ledger puts what it hears."""
         self._last = 0
 
     def follow(self, batch: Batch) -> None:
         """Make room for a batch; begin new runs where time falls."""
-        if len(self.heard) >= ROWS_HELD:
-            self.flush()
+        for event, heard in self.heard.items():
+            if len(heard) >= (BOOKS_HELD if event is Book else ROWS_HELD):
+                self._write(CHANNELS[event], heard)
         if len(batch):
             if int(batch.ts_recv[0]) < self._last:
                 self.flush()
@@ -210,30 +217,40 @@ class QuoteRows:
 
     def flush(self) -> None:
         """Write what is held."""
-        heard = self.heard
+        for event, heard in self.heard.items():
+            self._write(CHANNELS[event], heard)
+
+    def _write(self, channel: str, heard: Heard) -> None:
         if not len(heard):
             return
         at = np.array(heard.terms, np.int32)
-        columns = {
-            "terms": at,
-            "seq": pa.array(heard.seq, pa.uint64()),
-            "ts_recv": pa.array(heard.ts_recv, pa.int64()),
-            **quote_columns([e for e in heard.events if isinstance(e, Quote)], self._terms, at),
-        }
-        for column in (heard.seq, heard.ts_recv, heard.terms, heard.events):
-            column.clear()
-        rows = pa.table(columns, schema=RUN_SCHEMA)
+        made, counts = columns(channel, heard.events, self._terms, at)
+        whose = {"terms": pa.array(at), "seq": pa.array(heard.seq, pa.uint64())}
+        whose["ts_recv"] = pa.array(heard.ts_recv, pa.int64())
+        if counts is not None:
+            of_rows = np.repeat(np.arange(len(at)), counts)
+            at = at[of_rows]
+            whose = {name: column.take(pa.array(of_rows)) for name, column in whose.items()}
+        heard.clear()
+        schema = run_schema(channel)
+        named = whose | made
+        rows = pa.table([named[f.name].cast(f.type) for f in schema], schema=schema)
+        if rows.num_rows:
+            self._share_out(channel, rows, at)
+
+    def _share_out(self, channel: str, rows: pa.Table, at: NDArray[np.int32]) -> None:
         bases = [base_of(t.market.partition(":")[2]) for t in self._terms]
         numbers = {base: number for number, base in enumerate(dict.fromkeys(bases))}
         of_rows = np.array([numbers[base] for base in bases])[at]
         for base, number in numbers.items():
             own = np.flatnonzero(of_rows == number)
             if len(own):
-                self._runs.write(base, rows if len(own) == len(at) else rows.take(pa.array(own)))
+                part = rows if len(own) == len(at) else rows.take(pa.array(own))
+                self._runs.write(channel, base, part)
 
 
-def _write_quotes(root: Path, runs: Runs, terms: Sequence[Terms]) -> Iterator[TableFile]:
-    for base, parts in runs.merged():
+def _write_heard(root: Path, runs: Runs, terms: Sequence[Terms]) -> Iterator[TableFile]:
+    for channel, base, parts in runs.merged():
         day, writer = None, None
         for part in parts:
             for begin, rows in by_day(part):
@@ -241,23 +258,32 @@ def _write_quotes(root: Path, runs: Runs, terms: Sequence[Terms]) -> Iterator[Ta
                     if writer is not None:
                         yield writer.close()
                     day = begin
-                    writer = PartitionWriter(root, "quotes", base=base, date=date_of(begin))
-                writer.write(_quotes(rows, terms, base))
+                    writer = PartitionWriter(root, channel, base=base, date=date_of(begin))
+                writer.write(_rows(channel, rows, terms, base))
         if writer is not None:
             yield writer.close()
 
 
-def _quotes(rows: pa.Table, terms: Sequence[Terms], base: str) -> pa.Table:
+def _rows(channel: str, rows: pa.Table, terms: Sequence[Terms], base: str) -> pa.Table:
     """Name the markets, by dictionaries that are the same in every part of a coin's files."""
     split = [t.market.split(":", 1) for t in terms]
     at = rows["terms"].to_numpy()
-    columns = {name: rows[name] for name in RUN_SCHEMA.names if name != "terms"}
+    named = {name: rows[name] for name in rows.schema.names if name != "terms"}
     for k, name in enumerate(("venue", "instrument")):
         words = sorted({one[k] for one in split if base_of(one[1]) == base})
         codes = np.array([words.index(w[k]) if w[k] in words else -1 for w in split], np.int32)
-        columns[name] = pa.DictionaryArray.from_arrays(pa.array(codes[at]), pa.array(words))
-    schema = tables.SCHEMAS["quotes"]
-    return pa.table({name: columns[name] for name in schema.names}).cast(schema)
+        named[name] = pa.DictionaryArray.from_arrays(pa.array(codes[at]), pa.array(words))
+    if "side" in named:
+        named["side"] = _sides(channel, named["side"])
+    schema = SCHEMAS[channel]
+    return pa.table({name: named[name] for name in schema.names}).cast(schema)
+
+
+def _sides(channel: str, column: pa.ChunkedArray) -> pa.Array:
+    """Code both words whether they are there or not, so that files do not depend on the cut."""
+    words = pa.array(SIDES[channel])
+    codes = pc.index_in(column.combine_chunks(), value_set=words)
+    return pa.DictionaryArray.from_arrays(codes, words)
 
 
 def _write_ledger(root: Path, intervals: Iterable[Interval]) -> Iterator[TableFile]:
@@ -304,7 +330,7 @@ def _write_instruments(root: Path, listed: Iterable[Instrument]) -> Iterator[Tab
 
 def _table(table: str, rows: Sequence[dict[str, object]]) -> pa.Table:
     columns = {}
-    for field in tables.SCHEMAS[table]:
+    for field in SCHEMAS[table]:
         values = [row[field.name] for row in rows]
         if pa.types.is_dictionary(field.type):
             columns[field.name] = pa.array(values, pa.string()).dictionary_encode()
@@ -312,4 +338,4 @@ def _table(table: str, rows: Sequence[dict[str, object]]) -> pa.Table:
             columns[field.name] = pa.array(values, pa.int64()).cast(field.type)
         else:
             columns[field.name] = pa.array(values, field.type)
-    return pa.table(columns).cast(tables.SCHEMAS[table])
+    return pa.table(columns).cast(SCHEMAS[table])

@@ -1,15 +1,18 @@
 """One market's channel through time: stretches that follow each other, each trusted or not."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from perptape.events import NS
+from perptape.course import Course
+from perptape.events import NS, Funding, Mark
 
 JOIN_NS = 1 * NS
 """Imported files of one market that follow each other this closely are one recording."""
+NEVER = 1 << 62
 BETWEEN = ("disconnect", "between two recordings")
 
 
@@ -24,6 +27,27 @@ class Interval(msgspec.Struct, frozen=True):
     reason: str
     """Why it is not trusted; of a trusted interval: what ended it."""
     detail: str = ""
+
+
+class Content(msgspec.Struct):
+    """What the checks of a stream's content remember."""
+
+    wire: int
+    """All but the cadence is of this wire, and begins anew with the next."""
+    first_seq: int
+    """Its first frame on that wire."""
+    course: Course | None = None
+    """Of a book."""
+    book: int = -1
+    """Of a book: its number."""
+    known: Mark | Funding | None = None
+    """What was said, put together of partial news."""
+    bid: float = math.nan
+    ask: float = math.nan
+    since: int = 0
+    """Since when it contradicts another stream of its market, 0 if it does not."""
+    against: int = 0
+    """How often it was contradicted since."""
 
 
 class Stream(msgspec.Struct):
@@ -47,6 +71,18 @@ class Stream(msgspec.Struct):
     marks: tuple[bytes, ...] = ()
     terms: int = -1
     """What its rows are made with, by the ledger's list."""
+    promised_ns: int = 0
+    """How often the venue promises to repeat it, changed or not; 0: it does not."""
+    bound: int = NEVER
+    """Time without a frame, in ns, after which it counts as stalled while others speak."""
+    gaps: int = 0
+    """Between its frames while it was trusted: how many, how long together, and the longest."""
+    gaps_ns: int = 0
+    longest_ns: int = 0
+    content: Content | None = None
+    """What its own frames say of it so far."""
+    doubt: str = ""
+    """Why its data is not trusted though it comes: a reason, as long as it stands."""
 
     def turn(self, ts: int, *, trusted: bool, reason: str = "", detail: str = "") -> None:
         """End the open stretch at ``ts`` and begin another.

@@ -39,6 +39,8 @@ class Wire(msgspec.Struct):
     """``ts_recv`` of the last frame that came over it."""
     streams: dict[tuple[str, object], Stream] = {}
     """By symbol and type of event."""
+    asked: set[object] = set()
+    """The types of event that it was opened for."""
 
     def carried(self) -> list[Stream]:
         """Give the streams whose trust hangs on this wire."""
@@ -155,6 +157,11 @@ class Trust:
             return ts
         return stream.last if wire.imported else wire.last
 
+    @property
+    def high(self) -> int:
+        """The latest time of the recorder."""
+        return self._high
+
     # What befalls
 
     def heard(self, stream: Stream, wire: Wire, ts: int) -> None:
@@ -208,8 +215,8 @@ class Trust:
                 self._troubles.pop(note.note, None)
             case "overload" | "disk":
                 self._trouble(note.note, note.reason or "", ts)
-            case "complaint" | "not_inflated":
-                pass  # the first belongs to nobody, the second is a frame that cannot be decoded
+            case "complaint" | "not_inflated" | "resync":
+                pass  # of nobody; a frame that cannot be decoded; what the frames say themselves
             case _:
                 return False
         return True

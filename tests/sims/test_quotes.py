@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl
 import numpy as np
 import pytest
 
-from perptape.decode import Terms, decoder, quote_columns
+from perptape.columns import columns
+from perptape.decode import Terms, decoder
 from perptape.events import MS, NS
 from perptape.sims import VENUES as SIMS
 from perptape.sims import scenario
@@ -89,8 +90,8 @@ def true_row(contract, top):
 def row(quote, instrument):
     """A quote in base coins: bid price and size, ask price and size."""
     terms = Terms.of(f"{instrument.venue}:{instrument.name}", quote.symbol, instrument)
-    columns = quote_columns([quote], [terms], np.array([0]))
-    return [columns[name][0].as_py() for name in ("bid_price", "bid_size", "ask_price", "ask_size")]
+    made, _ = columns("quotes", [quote], [terms], np.array([0]))
+    return [made[name][0].as_py() for name in ("bid_price", "bid_size", "ask_price", "ask_size")]
 
 
 def rounded(row):

@@ -1,0 +1,266 @@
+"""What a stream's own frames say of it: holes, contradictions, and times without a word.
+
+All of it is computed behind the tape, in its order, the same live and afterwards.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from perptape.chain import Verdict
+from perptape.course import Course
+from perptape.events import NS, Book, Event, Funding, Mark, Quote, Trade
+from perptape.instruments import base_of
+from perptape.timeline import Content, Stream
+from perptape.trust import Trust, Wire
+from perptape.venues import VENUES
+
+if TYPE_CHECKING:
+    from perptape.book import Books
+
+FLOOR_NS = {"quotes": 3 * NS, "books": 5 * NS, "trades": 30 * NS, "marks": 20 * NS}
+"""A stream is not called stalled before; of other channels ten minutes."""
+FLOOR_OTHER_NS = 600 * NS
+LONGEST, MEAN = 4, 100
+"""It is stalled after so many times its longest or its mean gap, whichever is more."""
+GAPS = 100
+"""From so many gaps on its cadence is known."""
+PROMISED = 3
+"""So many repetitions that the venue promises must fail to come."""
+CONTRADICTED_NS = 2 * NS
+"""A book that contradicts the quotes for so long is wrong."""
+OUTSIDE, OUTSIDE_NS, OUTSIDE_BPS = 5, 1 * NS, 5.0
+"""So many trades in a row, over at least such a time, so far outside quotes that did not change
+meanwhile, prove these old."""
+
+
+class Checks:
+    """Told of every event before it becomes a row; tells ``trust`` what it finds."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._peers: dict[tuple[str, str], list[Stream]] = defaultdict(list)
+        """The streams of one channel and coin, of all venues."""
+        self._own: dict[tuple[str, str], Stream] = {}
+        """By market and channel, for what they say of each other."""
+        self._books: Books | None = None
+        self._sift: dict[type, Callable[[Stream, Content, int, int, Event], Event | None]] = {
+            Quote: self._quote,
+            Book: self._book,
+            Trade: self._trade,
+            Mark: self._partial,
+            Funding: self._partial,
+        }
+
+    def take(self, event: Event, stream: Stream, wire: Wire, seq: int, ts: int) -> Event | None:
+        """Give what is to become a row of it, ``None`` if nothing is; trust the stream or not."""
+        content = stream.content
+        if content is None or content.wire != wire.number:
+            content = self._begin(stream, wire, seq)
+        row = self._sift[type(event)](stream, content, seq, ts, event)
+        if not (stream.trusted or stream.doubt):
+            self._trust.heard(stream, wire, ts)
+        return row
+
+    def _begin(self, stream: Stream, wire: Wire, seq: int) -> Content:
+        """Remember nothing of the wire before."""
+        old = stream.content
+        if old is None:
+            self._peers[stream.channel, _base(stream)].append(stream)
+            self._own[stream.market, stream.channel] = stream
+        stream.doubt = ""
+        stream.content = Content(wire.number, seq, book=-1 if old is None else old.book)
+        return stream.content
+
+    def _void(self, stream: Stream, ts: int, reason: str, words: str) -> None:
+        """Trust a stream no longer, from ``ts`` on, until the doubt is taken back."""
+        if stream.trusted:
+            stream.distrust(ts, reason, words)
+        stream.doubt = reason
+
+    # How often it speaks
+
+    def late(self, stream: Stream, ts: int) -> bool:
+        """Distrust a stream that said nothing for too long while others spoke.
+
+        ``ts``: when it spoke again, or when the tape ended.
+        """
+        if not (stream.trusted and self._others_move(stream, ts)):
+            return False
+        words = f"nothing for {(ts - stream.last) / NS:.1f} s while others spoke"
+        stream.distrust(stream.last, "stalled", words)
+        return True
+
+    def _others_move(self, stream: Stream, ts: int) -> bool:
+        if stream.promised_ns:
+            return True
+        after = stream.last + min(stream.bound, ts - stream.last) // 2
+        mine = stream.market.partition(":")[0]
+        return any(
+            peer.last > after and peer.gaps >= GAPS and not peer.market.startswith(f"{mine}:")
+            for peer in self._peers[stream.channel, _base(stream)]
+        )
+
+    def learn(self, stream: Stream, gap: int) -> None:
+        """Take in a time between two frames of a stream that is trusted."""
+        stream.longest_ns = max(stream.longest_ns, gap)
+        floor_ns = FLOOR_NS.get(stream.channel, FLOOR_OTHER_NS)
+        if stream.promised_ns:
+            stream.bound = PROMISED * stream.promised_ns + NS
+        elif stream.gaps >= GAPS:
+            mean_ns = stream.gaps_ns // stream.gaps
+            stream.bound = max(floor_ns, LONGEST * stream.longest_ns, MEAN * mean_ns)
+
+    def end(self, ts: int) -> None:
+        """Look at all streams at the end of the tape."""
+        for streams in self._peers.values():
+            for stream in streams:
+                if ts - stream.last > stream.bound:
+                    self.late(stream, ts)
+
+    # What it says
+
+    def _quote(
+        self, stream: Stream, content: Content, seq: int, ts: int, event: Event
+    ) -> Event | None:
+        del seq
+        assert isinstance(event, Quote)  # noqa: S101 - by the table of this class
+        bid, ask = event.bid_price, event.ask_price
+        content.bid = math.nan if bid is None else bid
+        content.ask = math.nan if ask is None else ask
+        content.against = 0
+        self._crossed(stream, content, ts)
+        return event
+
+    def _crossed(self, stream: Stream, content: Content, ts: int) -> bool:
+        if content.bid >= content.ask:
+            words = f"its bid {content.bid:g} stands at or over its ask {content.ask:g}"
+            self._void(stream, ts, "crossed", words)
+            return True
+        if stream.doubt in {"crossed", "outside"}:
+            stream.doubt = ""
+        return False
+
+    def _book(
+        self, stream: Stream, content: Content, seq: int, ts: int, event: Event
+    ) -> Event | None:
+        del seq
+        assert isinstance(event, Book)  # noqa: S101
+        if content.course is None:
+            content.course = Course.new()
+        course, before, last = content.course, content.course.chain.last, content.course.last
+        verdict = course.take(event, ts)
+        if verdict is Verdict.APPLY:
+            self._applied(stream, content, ts, event)
+            return event
+        if verdict is Verdict.HOLE:
+            words = f"update {event.update_id} follows {event.follows}, and the book had {before}"
+            self._void(stream, last, "sequence", words)
+        elif verdict is Verdict.VOID and not stream.doubt:
+            stream.doubt = "start"  # it has no book yet that could change
+        return None
+
+    def base(self, book: Book, stream: Stream, ts: int) -> Book | None:
+        """Take in a book that came by REST; give it as it is now, ``None`` if it is of no use."""
+        content = stream.content
+        if content is None or content.course is None:
+            return None
+        whole = content.course.base(book, ts)
+        if whole is not None:
+            self._applied(stream, content, ts, whole)
+            if not (stream.trusted or stream.doubt):
+                self._trust.heard(stream, self._trust.wires[content.wire], ts)
+        return whole
+
+    def polled(self, event: Event, stream: Stream) -> Event | None:
+        """Take in what a REST call told beside a stream: it proves nothing about the stream."""
+        if stream.content is None or not isinstance(event, Mark | Funding):
+            return None
+        return self._partial(stream, stream.content, 0, 0, event)
+
+    def _applied(self, stream: Stream, content: Content, ts: int, update: Book) -> None:
+        """Look at a book after an update: is it crossed, does it contradict the quotes."""
+        if stream.doubt in {"sequence", "start"}:
+            stream.doubt = ""
+        books = self._shelf()
+        if content.book < 0:
+            content.book = books.new()
+        content.bid, content.ask = books.one(content.book, update)
+        content.against = 0
+        if not self._crossed(stream, content, ts):
+            self._compare(stream, content, ts)
+
+    def _shelf(self) -> "Books":
+        if self._books is None:
+            from perptape.book import Books  # noqa: PLC0415 - numba, half a second
+
+            self._books = Books()
+        return self._books
+
+    def _compare(self, stream: Stream, content: Content, ts: int) -> None:
+        quotes = self._own.get((stream.market, "quotes"))
+        top = None if quotes is None or not quotes.trusted else quotes.content
+        if top is None or not (content.bid > top.ask or content.ask < top.bid):
+            content.since = 0
+            if stream.doubt == "mismatch":
+                stream.doubt = ""
+        elif not content.since:
+            content.since = ts
+        elif ts - content.since >= CONTRADICTED_NS and stream.doubt != "mismatch":
+            words = f"its best prices {content.bid:g} / {content.ask:g} contradict the quotes"
+            self._void(stream, content.since, "mismatch", words)
+
+    def _trade(
+        self, stream: Stream, content: Content, seq: int, ts: int, event: Event
+    ) -> Event | None:
+        assert isinstance(event, Trade)  # noqa: S101
+        venue = VENUES.get(stream.market.partition(":")[0])
+        replayed = venue is not None and venue.replays_trades and seq == content.first_seq
+        if event.is_history or replayed:
+            return None
+        for channel in ("quotes", "books"):
+            top = self._own.get((stream.market, channel))
+            if top is not None and top.trusted and top.content is not None:
+                self._outside(top, top.content, event, ts)
+        return event
+
+    def _outside(self, top: Stream, content: Content, trade: Trade, ts: int) -> None:
+        """Count trades outside a top that says nothing meanwhile."""
+        far = trade.price * OUTSIDE_BPS / 1e4
+        if not (trade.price > content.ask + far or trade.price < content.bid - far):
+            content.against = 0
+            return
+        content.against += 1
+        if content.against == 1:
+            content.since = ts
+        elif content.against >= OUTSIDE and ts - content.since >= OUTSIDE_NS:
+            words = f"{content.against} trades far from its best prices, which did not change"
+            self._void(top, content.since, "outside", words)
+
+    def _partial(
+        self, stream: Stream, content: Content, seq: int, ts: int, event: Event
+    ) -> Event | None:
+        """Put partial news together: what is not said is as it was."""
+        del stream, seq, ts
+        assert isinstance(event, Mark | Funding)  # noqa: S101
+        if isinstance(event, Funding) and event.is_settled:
+            return event
+        known = content.known
+        if known is not None:
+            silent = [n for n in PARTIAL[type(event)] if getattr(event, n) is None]
+            event = replace(event, **{name: getattr(known, name) for name in silent})
+        content.known = event
+        return event
+
+
+PARTIAL: dict[type, tuple[str, ...]] = {
+    Mark: ("mark_price", "index_price", "open_interest"),
+    Funding: ("rate", "interval_h", "ts_funding"),
+}
+
+
+def _base(stream: Stream) -> str:
+    return base_of(stream.market.partition(":")[2])

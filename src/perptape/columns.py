@@ -1,0 +1,167 @@
+"""Events to columns in one set of units: prices per base coin, sizes in base coins.
+
+Event k is converted by ``terms[at[k]]``. Sizes are null where that has no contract size, rates of
+funding where nobody says for how long they are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from perptape.decode import Terms
+from perptape.events import CHANNELS, Book, Funding, Mark, Quote, Trade
+
+Floats = NDArray[np.float64]
+Numbers = Sequence[float | None] | Floats
+
+
+class Units(NamedTuple):
+    """What the events of one column are converted by."""
+
+    price_unit: Floats
+    contract_size: Floats
+    """NaN where it is not known."""
+    is_inverse: NDArray[np.bool_]
+    interval_h: Floats
+
+    @classmethod
+    def of(cls, terms: Sequence[Terms], at: NDArray[np.int32]) -> "Units":
+        return cls(
+            np.array([t.price_unit for t in terms])[at],
+            np.array([t.contract_size or np.nan for t in terms])[at],
+            np.array([t.is_inverse for t in terms])[at],
+            np.array([t.interval_h or np.nan for t in terms])[at],
+        )
+
+    def repeated(self, counts: NDArray[np.int64]) -> "Units":
+        return Units(
+            np.repeat(self.price_unit, counts),
+            np.repeat(self.contract_size, counts),
+            np.repeat(self.is_inverse, counts),
+            np.repeat(self.interval_h, counts),
+        )
+
+    def price(self, prices: Numbers) -> Floats:
+        """``None`` becomes NaN, which no venue can say."""
+        return np.array(prices, np.float64) / self.price_unit
+
+    def size(self, qtys: Numbers, price: Floats) -> Floats:
+        size: Floats = np.array(qtys, np.float64) * self.contract_size
+        np.divide(size, price, out=size, where=self.is_inverse)
+        return size
+
+
+Columns = dict[str, Any]
+
+
+def quotes(events: Sequence[Quote], units: Units) -> Columns:
+    bid_price = units.price([q.bid_price for q in events])
+    ask_price = units.price([q.ask_price for q in events])
+    bid_size = units.size([q.bid_qty for q in events], bid_price)
+    ask_size = units.size([q.ask_qty for q in events], ask_price)
+    bid_size[np.isnan(bid_price)] = np.nan
+    ask_size[np.isnan(ask_price)] = np.nan
+    return {
+        "bid_price": bid_price,
+        "bid_size": bid_size,
+        "ask_price": ask_price,
+        "ask_size": ask_size,
+        "update_id": pa.array([q.update_id for q in events], pa.int64()),
+    }
+
+
+def trades(events: Sequence[Trade], units: Units) -> Columns:
+    price = units.price([t.price for t in events])
+    return {
+        "price": price,
+        "size": units.size([t.qty for t in events], price),
+        "side": pa.array([t.side for t in events]),
+        "trade_id": pa.array([t.trade_id for t in events], pa.string()),
+    }
+
+
+def books(events: Sequence[Book], units: Units) -> Columns:
+    """A row for each level: bids as they came, then asks."""
+    counts = levels(events)
+    levels_of = list(chain.from_iterable(chain(b.bids, b.asks) for b in events))
+    rows = np.array(levels_of, np.float64).reshape(-1, 2)
+    each = units.repeated(counts)
+    price = each.price(rows[:, 0])
+    sides = np.concatenate(
+        [np.repeat(np.array([0, 1], np.int8), [len(b.bids), len(b.asks)]) for b in events]
+    )
+    ids = pa.array([b.update_id for b in events], pa.int64())
+    return {
+        "side": pa.DictionaryArray.from_arrays(pa.array(sides), pa.array(["bid", "ask"])),
+        "price": price,
+        "size": each.size(rows[:, 1], price),
+        "update_id": ids.take(pa.array(np.repeat(np.arange(len(events)), counts))),
+        "is_snapshot": np.repeat([b.is_snapshot for b in events], counts),
+    }
+
+
+def levels(events: Sequence[Book]) -> NDArray[np.int64]:
+    """Rows that each update makes."""
+    return np.array([len(b.bids) + len(b.asks) for b in events], np.int64)
+
+
+def marks(events: Sequence[Mark], units: Units) -> Columns:
+    mark = units.price([m.mark_price for m in events])
+    index = units.price([m.index_price for m in events])
+    known = np.where(np.isnan(mark), index, mark)
+    return {
+        "mark_price": mark,
+        "index_price": index,
+        "open_interest": units.size([m.open_interest for m in events], known),
+    }
+
+
+def funding(events: Sequence[Funding], units: Units) -> Columns:
+    """A rate is a fraction per hour; the interval that it is printed for stands beside it."""
+    said = np.array([f.interval_h for f in events], np.float64)
+    interval_h = np.where(np.isnan(said), units.interval_h, said)
+    return {
+        "rate": np.array([f.rate for f in events], np.float64) / interval_h,
+        "interval_h": interval_h,
+        "ts_funding": pa.array([f.ts_funding for f in events], pa.int64()),
+        "is_settled": np.array([f.is_settled for f in events], np.bool_),
+    }
+
+
+MAKERS: Mapping[str, Callable[[Any, Units], Columns]] = {
+    "quotes": quotes,
+    "trades": trades,
+    "books": books,
+    "marks": marks,
+    "funding": funding,
+}
+
+
+def columns(
+    channel: str, events: Sequence[Any], terms: Sequence[Terms], at: NDArray[np.int32]
+) -> tuple[dict[str, pa.Array], NDArray[np.int64] | None]:
+    """Give a channel's columns but for those of the frame; and how many rows each event makes.
+
+    ``None``: one row each.
+    """
+    units = Units.of(terms, at)
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = MAKERS[channel](events, units)
+    counts = levels(events) if channel == CHANNELS[Book] else None
+    times = {
+        "ts_event": pa.array([e.ts_event for e in events], pa.int64()),
+        "ts_send": pa.array([e.ts_send for e in events], pa.int64()),
+    }
+    if counts is not None:
+        take = pa.array(np.repeat(np.arange(len(events)), counts))
+        times = {name: column.take(take) for name, column in times.items()}
+    return times | {name: _array(column) for name, column in made.items()}, counts
+
+
+def _array(column: Any) -> pa.Array:
+    """NaN is null."""
+    return column if isinstance(column, pa.Array) else pa.array(column, from_pandas=True)
