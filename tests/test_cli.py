@@ -45,7 +45,7 @@ def sentence(err):
     ("words", "told"),
     [
         pytest.param(["record", "BTC-USDT", "--venues", "bybitt"], "bybit", id="unknown-venue"),
-        pytest.param(["record", "BTC-USDT", "--venues", "binance"], "imported", id="import-only"),
+        pytest.param(["record", "BTC-USDT", "--venues", "binance_spot"], "imported", id="import-only"),
         pytest.param(["record", "BTC-USDT", "--for", "soon"], "5m", id="no-duration"),
         pytest.param(["record", "BTC-USDT", "--for", "0s"], "no time", id="zero-duration"),
         pytest.param(["record", "BTC-USDT", "--for", ""], "5m", id="empty-duration"),
@@ -269,7 +269,7 @@ def test_the_verdict_as_json_has_the_keys_that_programs_read(run, tape):
 def test_venues_are_listed_with_their_fees(run):
     code, out, _ = run("venues", "--json")
     listed = {row["venue"]: row for row in json.loads(out)}
-    assert code == 0 and listed["bybit"]["live"] and not listed["binance"]["live"]
+    assert code == 0 and listed["bybit"]["live"] and not listed["binance_spot"]["live"]
     assert listed["htx"]["streams"]["quotes"] == ["bbo", "depth.step0"]
     assert run("venues")[0] == 0
 

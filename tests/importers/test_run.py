@@ -325,4 +325,5 @@ def test_a_real_recording_is_on_the_tape_byte_for_byte(tmp_path, shared, venue, 
     assert (opened.kind, opened.ts_recv) == (Kind.OPENED, int(lines[0].split()[0]))
     assert [b"%d %s" % (frame.ts_recv, frame.payload) for frame in text] == lines
     decode = decoder(venue)
-    assert sum(len(decode(frame.payload)) for frame in text) == quotes
+    events = [event for frame in text for event in decode(frame.payload)]
+    assert sum(isinstance(event, Quote) for event in events) == quotes
