@@ -9,11 +9,25 @@ from perptape.venues.bitget import BITGET
 from perptape.venues.bybit import BYBIT
 from perptape.venues.gateio import GATEIO
 from perptape.venues.htx import HTX
+from perptape.venues.hyperliquid import HYPERLIQUID
+from perptape.venues.okx import OKX
 from perptape.venues.venue import Venue
 
 VENUES: Mapping[str, Venue] = {
     venue.name: venue
-    for venue in (BITGET, HTX, GATEIO, BYBIT, BINANCE, BINANCE_COINM, BINANCE_SPOT)
+    for venue in (
+        BITGET,
+        HTX,
+        GATEIO,
+        BYBIT,
+        BINANCE,
+        BINANCE_COINM,
+        BINANCE_SPOT,
+        OKX,
+        HYPERLIQUID,
+    )
 }
 LIVE: tuple[str, ...] = tuple(name for name, venue in VENUES.items() if venue.live)
 """The venues that can be recorded; the others decode imports only."""
+DEFAULT = ("bitget", "htx", "gateio", "bybit")
+"""Those that are recorded where none is named."""
