@@ -10,6 +10,7 @@ import urllib.parse
 import zlib
 
 import httpx2
+import msgspec
 import pytest
 import websockets
 from websockets.asyncio.client import connect
@@ -18,7 +19,8 @@ from perptape import sims
 from perptape.decode import decoder
 from perptape.errors import BadUsage, Failed
 from perptape.events import MS, NS
-from perptape.sims import scenario, server
+from perptape.sims import connection, scenario
+from perptape.sims.dialect import Answer
 from perptape.sims.truth import read_sent, read_truth
 from perptape.venues import VENUES
 
@@ -109,6 +111,95 @@ def test_rest_and_socket_share_a_port_and_each_venue_has_its_own():
     urls, answers = go(talk())
     assert len(set(urls.values())) == len(sims.VENUES)
     assert {i.name for found in answers.values() for i in found} == {BTC, "ETH-USDT-PERP"}
+
+
+def said_to(running, venue, request):
+    """What the server answers to these bytes before it ends the connection."""
+
+    async def ask():
+        port = urllib.parse.urlsplit(running.urls[venue]).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for part in request:
+            writer.write(part)
+            await writer.drain()
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    return ask()
+
+
+def test_a_post_reaches_the_dialect_with_its_body(monkeypatch):
+    asked = []
+
+    def rest(request, _board):
+        asked.append((request.path, request.query, request.body))
+        return Answer(200, request.body)
+
+    speaking = msgspec.structs.replace(sims.VENUES["bybit"], rest=rest)
+    monkeypatch.setitem(sims.VENUES, "bybit", speaking)
+
+    async def talk():
+        running = await sims.serve(["bybit"], fast())
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            answer = await client.post(running.urls["bybit"] + "/info?a=1", content=b'{"x":1}')
+        await running.close()
+        return answer.content
+
+    assert go(talk()) == b'{"x":1}'
+    assert asked == [("/info", {"a": "1"}, b'{"x":1}')]
+
+
+@pytest.mark.parametrize(
+    ("request_parts", "status"),
+    [
+        ([b"GET /v5/market/time HT", b"TP/1.1\r\nHost: x\r", b"\n\r\n"], 200),
+        ([b"POST /v5/market/time HTTP/1.1\r\nContent-Length: 2\r\n\r\n", b"{}"], 200),
+        ([b"PUT / HTTP/1.1\r\n\r\n"], 405),
+        ([b"hello\r\n\r\n"], 400),
+        ([b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"], 411),
+        ([b"POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"], 413),
+        ([b"GET /" + b"a" * 70_000], 431),
+        ([b"GET /v5/public/linear HTTP/1.1\r\nConnection: Upgrade\r\n\r\n"], 400),
+    ],
+)
+def test_requests_are_read_in_whatever_pieces_they_come(request_parts, status):
+    async def talk():
+        running = await sims.serve(["bybit"], fast())
+        answer = await said_to(running, "bybit", request_parts)
+        await running.close()
+        return answer
+
+    assert go(talk()).split(b" ", 2)[:2] == [b"HTTP/1.1", str(status).encode()]
+
+
+HANDSHAKE = (
+    b"GET /v5/public/linear HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x01\x80mask", 1003),
+        (b"\x81\x01a", 1002),
+        (b"\xc1\x80mask", 1002),
+        (b"\x81\xff" + (1 << 30).to_bytes(8) + b"mask", 1009),
+    ],
+    ids=["fragment", "unmasked", "reserved-bit", "too-long"],
+)
+def test_a_client_that_breaks_the_protocol_is_told_so(frame, code):
+    async def talk():
+        running = await sims.serve(["bybit"], fast())
+        answer = await said_to(running, "bybit", [HANDSHAKE, frame])
+        await running.close()
+        return answer
+
+    head, _, rest = go(talk()).partition(b"\r\n\r\n")
+    assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in head  # RFC 6455, 1.3
+    assert rest[:1] == b"\x88" and int.from_bytes(rest[2:4]) == code
 
 
 def test_it_listens_on_loopback_only():
@@ -214,7 +305,7 @@ def told(truth):
 
 
 def test_who_reads_too_slowly_is_cut_off(tmp_path, monkeypatch):
-    monkeypatch.setattr(server, "MOST_BUFFERED", 1_000)
+    monkeypatch.setattr(connection, "MOST_BUFFERED", 1_000)
     rapid = {**scenario.CHARACTERS, "bybit": scenario.Character(updates_per_s=40_000)}
 
     async def talk():

@@ -154,6 +154,10 @@ class Talk(msgspec.Struct, eq=False):
     recent_ns: list[int] = []
     """When the client's last messages came, as far as a limit needs it."""
     topics: dict[Topic, "Span"] = {}
+    parted: list[tuple[Topic, "Span"]] = []
+    """Those no longer listened to."""
+    is_dead: bool = False
+    """The venue has forgotten this connection without closing it."""
     outbox: list[tuple[bytes, bytes]] = []
     """Frames to send: the payload, and its form on the wire."""
     ended: Hangup | None = None
@@ -203,10 +207,11 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An HTTP answer: JSON."""
+    """An HTTP answer: JSON, unless a header says otherwise."""
 
     status: int
     body: bytes
+    headers: Mapping[str, str] = {}
 
 
 def same(payload: bytes) -> bytes:

@@ -131,14 +131,13 @@ class Exchange:
         self.talks.append(talk)
         return talk
 
-    def leave(self, talk: Talk) -> dict[Topic, Span]:
+    def leave(self, talk: Talk) -> list[tuple[Topic, Span]]:
         """The connection is gone; returns what was sent on it."""
-        spans = dict(talk.topics)
         if talk in self.talks:
             self.talks.remove(talk)
-        for topic in spans:
+        for topic in list(talk.topics):
             self._part(talk, topic)
-        return spans
+        return talk.parted
 
     def hear(self, talk: Talk, payload: bytes, now_ns: int) -> None:
         """A client's message; what follows is in ``talk.outbox`` and ``talk.ended``."""
@@ -198,6 +197,14 @@ class Exchange:
     def shut(self) -> bool:
         """Whether new connections are refused."""
         return None in self._shut
+
+    def is_deaf(self, talk: Talk) -> bool:
+        """Whether nothing is said on this connection, not even in answer."""
+        return self.silent or talk.is_dead
+
+    def market_name(self, symbol: str) -> str:
+        """``bybit:BTC-USDT-PERP``."""
+        return f"{self.name}:{self.markets[symbol].contract.instrument}"
 
     def mute(self, symbol: str | None) -> None:
         """From now on say nothing of a symbol; of ``None``, nothing at all."""
@@ -380,7 +387,8 @@ class Exchange:
             cast.talks.append(talk)
 
     def _part(self, talk: Talk, topic: Topic) -> None:
-        talk.topics.pop(topic, None)
+        if topic in talk.topics:
+            talk.parted.append((topic, talk.topics.pop(topic)))
         cast = self._casts.get(topic)
         if cast is not None and talk in cast.talks:
             cast.talks.remove(talk)

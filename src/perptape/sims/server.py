@@ -2,29 +2,15 @@
 
 import asyncio
 import contextlib
-import itertools
-import socket
-import struct
 import time
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
-
-from picows import (
-    WSCloseCode,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-    ws_create_server,
-)
 
 from perptape.errors import Failed
 from perptape.events import MS, NS
-from perptape.sims.dialect import Dialect, Hangup, Talk
+from perptape.sims import websocket
+from perptape.sims.connection import LINGER_S, Connection
+from perptape.sims.dialect import Answer, Dialect, Hangup, Span, Talk, Topic
 from perptape.sims.exchange import Exchange
 from perptape.sims.scenario import Scenario
 from perptape.sims.schedule import Schedule
@@ -33,11 +19,8 @@ from perptape.sims.truth import Fact, Header, SendLog, Truth
 HOST = "127.0.0.1"
 TURN_NS = 2 * MS  # least time between two turns: what is due in between is one write
 LOG_FLUSH_NS = NS // 4
-MOST_BUFFERED = 64 << 20  # bytes that wait for a slow reader before it is cut off
 GONE = 1001  # close code: going away
-LINGER_S = 1.0  # for clients to take what was sent before the end
-HTTP_OK, HTTP_SHUT = 200, 503
-TEXT, BINARY = 0x81, 0x82  # first byte of a whole websocket message
+SHUT = Answer(503, b"no new connections now", {"Content-Type": "text/plain"})
 
 
 class Clock:
@@ -80,18 +63,17 @@ class Server:
         self._turn()
 
     async def _open(self, exchange: Exchange, port: int) -> None:
-        def accept(request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-            return self._accept(exchange, request)
-
+        loop = asyncio.get_running_loop()
         try:
-            server = await ws_create_server(
-                accept, HOST, port, enable_auto_pong=False, logger_name="sims"
-            )
+            server = await loop.create_server(partial(Connection, self, exchange), HOST, port)
         except OSError as e:
             reason = f"Port {port} for {exchange.name} cannot be listened on ({e.strerror})"
             raise Failed(f"{reason}; choose another with --port, or 0 for free ones.") from e
         self._servers.append(server)
         self.urls[exchange.name] = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+
+    def now_ns(self) -> int:
+        return self.clock.now_ns()
 
     def start(self, now_ns: int) -> None:
         """Let scenario time begin, once."""
@@ -125,36 +107,50 @@ class Server:
         for connection in list(self._connections):
             connection.finish(Hangup(GONE, "the simulation ends"))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINGER_S):
+            async with asyncio.timeout(LINGER_S / 2):
                 for connection in list(self._connections):
-                    await connection.transport.wait_disconnected()
+                    await connection.gone.wait()
         for connection in list(self._connections):  # those who read no more
-            connection.transport.disconnect(graceful=False)
-            await connection.transport.wait_disconnected()
+            connection.abort()
+            await connection.gone.wait()
         self.truth.close()
 
-    def _accept(
-        self, exchange: Exchange, request: WSUpgradeRequest
-    ) -> WSListener | WSUpgradeResponseWithListener:
-        path, query = _target(request)
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        if path in exchange.dialect.paths and "upgrade" in headers.get("connection", "").lower():
-            if not exchange.shut:
-                return Connection(self, exchange, path, headers)
-            return _http(HTTP_SHUT, b"no new connections now")
-        answer = exchange.rest(path, query, headers, self.clock.now_ns())
-        return _http(answer.status, answer.body)
+    def answer(self, exchange: Exchange, request: websocket.Request) -> Answer | None:
+        """The answer to an HTTP request; ``None``: it opens a websocket."""
+        if request.path in exchange.dialect.paths and request.upgrades:
+            return SHUT if exchange.shut else None
+        _, path, query, headers, body = request
+        return exchange.rest(path, query, headers, self.clock.now_ns(), body)
 
-    def joined(self, connection: "Connection", port: int, now_ns: int) -> SendLog | None:
+    def came(self, connection: Connection) -> None:
         self._connections.add(connection)
-        if self._log_dir is None:
+
+    def joined(self, connection: Connection, now_ns: int) -> SendLog | None:
+        if self._log_dir is None or connection.talk is None:
             return None
-        exchange, number = connection.exchange, connection.talk.number
-        header = Header(exchange.name, number, port, connection.talk.path, now_ns)
+        name, talk = connection.exchange.name, connection.talk
+        header = Header(name, talk.number, connection.port, talk.path, now_ns)
         return SendLog(self._log_dir, header)
 
-    def left(self, connection: "Connection") -> None:
+    def left(self, connection: Connection, now_ns: int) -> None:
         self._connections.discard(connection)
+        exchange, talk = connection.exchange, connection.talk
+        if talk is None:
+            return
+        self.truth.tell(
+            Fact(
+                what="connection",
+                venue=exchange.name,
+                connection=talk.number,
+                port=connection.port,
+                ts_start=connection.opened_ns,
+                ts_end=now_ns,
+                reason=connection.reason,
+            )
+        )
+        for topic, span in exchange.leave(talk):
+            if fact := _heard(connection, talk, topic, span):
+                self.truth.tell(fact)
 
     def _turn(self) -> None:
         now_ns = self.clock.now_ns()
@@ -179,150 +175,19 @@ class Server:
         self._timer = asyncio.get_running_loop().call_later(TURN_NS / NS, self._turn)
 
 
-class Connection(WSListener):
-    """One client's websocket: bytes to the exchange and back, nothing else."""
-
-    def __init__(
-        self, server: Server, exchange: Exchange, path: str, headers: Mapping[str, str]
-    ) -> None:
-        super().__init__()
-        self.exchange = exchange
-        self.transport: WSTransport
-        self.talk: Talk
-        self._server = server
-        self._path, self._headers = path, headers
-        self._log: SendLog | None = None
-        self._port = 0
-        self._opened_ns = 0
-        self._reason = "the client left"
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-        self._opened_ns = self._server.clock.now_ns()
-        self._port = transport.underlying_transport.get_extra_info("peername")[1]
-        self.talk = self.exchange.connect(self._path, self._headers, self._opened_ns)
-        self._log = self._server.joined(self, self._port, self._opened_ns)
-        self._server.soon()
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        now_ns = self._server.clock.now_ns()
-        payload, kind = frame.get_payload_as_bytes(), frame.msg_type
-        if kind == WSMsgType.CLOSE:
-            self._closed(transport, payload)
-        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY) and frame.fin:
-            self.exchange.hear(self.talk, payload, now_ns)
-            self._server.soon()
-        elif kind in (WSMsgType.PING, WSMsgType.PONG):
-            self.exchange.touch(self.talk, now_ns)
-            if kind == WSMsgType.PING and not self.exchange.silent:
-                self.flush(now_ns)
-                transport.send_pong(payload)
-        else:
-            self.exchange.hang_up([self.talk], Hangup(1003, "fragments"), now_ns)
-        self.flush(now_ns)
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        del transport
-        now_ns = self._server.clock.now_ns()
-        self._server.left(self)
-        self._tell(now_ns)
-        if self._log is not None:
-            self._log.close()
-
-    def pause_writing(self) -> None:
-        """Nothing: what is published does not wait; ``flush`` cuts off who reads too slowly."""
-
-    def resume_writing(self) -> None:
-        """Nothing, likewise."""
-
-    def flush(self, now_ns: int) -> None:
-        """Send what the exchange has said on this connection, in one write."""
-        outbox, self.talk.outbox = self.talk.outbox, []
-        if outbox and not self.transport.is_disconnected:
-            first = BINARY if self.exchange.dialect.binary else TEXT
-            parts = [(_head(first, len(wire)), wire) for _, wire in outbox]
-            self.transport.underlying_transport.write(b"".join(itertools.chain(*parts)))
-            if self._log is not None:
-                for payload, _ in outbox:
-                    self._log.add(now_ns, payload)
-            if self.transport.underlying_transport.get_write_buffer_size() > MOST_BUFFERED:
-                self.talk.ended = Hangup(None, "reads too slowly", reset=True)
-        if self.talk.ended is not None:
-            self.finish(self.talk.ended)
-
-    def flush_log(self) -> None:
-        if self._log is not None:
-            self._log.flush()
-
-    def finish(self, hangup: Hangup) -> None:
-        """End this connection as the venue does it."""
-        if self.transport.is_disconnected:
-            return
-        self._reason = hangup.reason
-        if hangup.reset:
-            sock = self.transport.underlying_transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        elif hangup.code is not None:
-            self.transport.send_close(WSCloseCode(hangup.code), hangup.reason.encode())
-        self.transport.disconnect(graceful=not hangup.reset)
-
-    def _closed(self, transport: WSTransport, payload: bytes) -> None:
-        if self.exchange.silent:
-            return
-        if not transport.is_close_frame_sent:
-            transport.send(WSMsgType.CLOSE, payload[:2])
-        transport.disconnect()
-
-    def _tell(self, now_ns: int) -> None:
-        name, number = self.exchange.name, self.talk.number
-        self._server.truth.tell(
-            Fact(
-                what="connection",
-                venue=name,
-                connection=number,
-                port=self._port,
-                ts_start=self._opened_ns,
-                ts_end=now_ns,
-                reason=self._reason,
-            )
-        )
-        for topic, span in self.exchange.leave(self.talk).items():
-            if span.first_ns is None or span.last_ns is None:
-                continue
-            instrument = self.exchange.board.contracts[topic.symbol].instrument
-            self._server.truth.tell(
-                Fact(
-                    what="heard",
-                    venue=name,
-                    market=f"{name}:{instrument}",
-                    stream=topic.stream,
-                    symbol=topic.symbol,
-                    connection=number,
-                    ts_start=span.first_ns,
-                    ts_end=span.last_ns,
-                    frames=span.frames,
-                )
-            )
-
-
-def _head(first: int, size: int) -> bytes:
-    """The header of an unmasked websocket message."""
-    if size < 126:  # noqa: PLR2004  RFC 6455, 5.2
-        return bytes((first, size))
-    if size < 1 << 16:
-        return struct.pack(">BBH", first, 126, size)
-    return struct.pack(">BBQ", first, 127, size)
-
-
-def _target(request: WSUpgradeRequest) -> tuple[str, dict[str, str]]:
-    parts = urlsplit(request.path.decode("latin-1"))
-    return parts.path, dict(parse_qsl(parts.query))
-
-
-def _http(status: int, body: bytes) -> WSUpgradeResponseWithListener:
-    headers = {"Content-Type": "application/json"}
-    if status == HTTP_OK:
-        response = WSUpgradeResponse.create_ok_response(body, headers)
-    else:
-        response = WSUpgradeResponse.create_error_response(status, body, headers)
-    return WSUpgradeResponseWithListener(response, None)
+def _heard(connection: Connection, talk: Talk, topic: Topic, span: Span) -> Fact | None:
+    """What was sent of one topic on one connection."""
+    if span.first_ns is None or span.last_ns is None:
+        return None
+    exchange = connection.exchange
+    return Fact(
+        what="heard",
+        venue=exchange.name,
+        market=exchange.market_name(topic.symbol),
+        stream=topic.stream,
+        symbol=topic.symbol,
+        connection=talk.number,
+        ts_start=span.first_ns,
+        ts_end=span.last_ns,
+        frames=span.frames,
+    )
