@@ -107,11 +107,11 @@ def read_topics(talk: Talk, ask: Ask, board: Board) -> list[Topic]:
     if ask.event not in ("subscribe", "unsubscribe") or not ask.payload:
         raise Refused(1, "request payload does not follow json schema")
     sizes = "decimal" if talk.headers.get(DECIMAL) == "1" else "integer"
-    if ask.channel == wire.STREAM:
+    if ask.channel == wire.QUOTES:
         for symbol in ask.payload:
             if board.find(symbol) is None:
                 raise Refused(2, f"unknown currency pair: {symbol}")
-        return [Topic(wire.STREAM, symbol, sizes) for symbol in ask.payload]
+        return [Topic(wire.QUOTES, symbol, sizes) for symbol in ask.payload]
     if ask.channel == UPDATE:
         return [_update_topic(ask.payload, sizes, board)]
     if ask.channel == OBU:
@@ -198,7 +198,7 @@ def book_ticker(state: State) -> bytes:
     push = wire.Push(
         time=state.ts_send_ns // NS,
         time_ms=state.ts_send_ns // MS,
-        channel=wire.STREAM,
+        channel=wire.QUOTES,
         event="update",
         result=result,
     )
@@ -264,7 +264,7 @@ def _pairs(contract: Contract, side: Levels) -> str:
 
 
 STREAMS = {
-    wire.STREAM: Stream(book_ticker, greets=False),
+    wire.QUOTES: Stream(book_ticker, greets=False),
     **{
         f"{UPDATE}@{interval}": Stream(order_book_update, every_ns=every_ns, greets=False)
         for interval, every_ns in EVERY_NS.items()

@@ -2,16 +2,22 @@
 
 Odd here: sizes are contracts, and integers (cut off, not rounded) unless the handshake carries
 ``X-Gate-Size-Decimal: 1``; then they are strings. A subscribe frame is atomic, so each contract
-goes alone. There is no quote on subscribing, only when the best price or size next changes.
+goes alone. ``book_ticker`` says nothing on subscribing, only when the best price or size next
+changes; ``obu`` begins with its whole book, maybe before the ack, and acknowledges contracts that
+do not exist; ``order_book_update`` goes on from a book that REST gives. One counter of ids runs
+through all of them.
 """
 
 import re
-from collections.abc import Sequence
-from typing import Generic, Literal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
-from perptape.events import MS, NS, Event, Quote
+from perptape.events import MS, NS, Book, Event, Funding, Mark, Quote, Trade
 from perptape.fees import fee_of
 from perptape.instruments import BASE, QUOTE, Instrument, canonical, step
 from perptape.venues.venue import (
@@ -22,9 +28,11 @@ from perptape.venues.venue import (
     Heartbeat,
     Id,
     Leaving,
+    Link,
     Listing,
     Ms,
     P,
+    Poll,
     Price,
     Q,
     Qty,
@@ -33,13 +41,39 @@ from perptape.venues.venue import (
     Venue,
 )
 
-STREAM = "futures.book_ticker"
-QUOTES = f'"channel":"{STREAM}"'.encode()
+QUOTES, TRADES, TICKERS = "futures.book_ticker", "futures.trades", "futures.tickers"
+OBU, UPDATES = "futures.obu", "futures.order_book_update"
+FORMS = (f"{UPDATES}.100ms.100", f"{UPDATES}.20ms.20")  # interval and levels, as they are asked for
+CHANNEL = re.compile(rb'"channel":"(futures\.[a-z_]+)"')
+BOOK_FRAME = re.compile(rb'"channel":"futures\.(?:obu|order_book_update)"')
 UPDATE = b'"event":"update"'
 SYSTEM = b'"futures.system"'
-BOOK = b'"result":{"t":'  # what a maintenance notice, an update too, has not
+DATA = b'"result":{"t":'  # what a maintenance notice, an update too, has not
 UNKNOWN = re.compile(r"unknown currency pair:? (\S+)")
-HOUR_S = 3600
+MARKETS = "/api/v4/futures/usdt"
+HOUR_S, DAY_H, BOOKED_S = 3600, 24, 60
+SIDES = 2  # of every open position are in ``total_size``
+
+Levels = list[tuple[float, float]]
+R = TypeVar("R")
+"""What a channel says."""
+S = TypeVar("S")
+"""A number with a sign, in a wire type."""
+Signed = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+Seconds = Annotated[int, Meta(ge=0, le=(2**63 - 1) // NS)]
+Fraction = Annotated[float, Meta(ge=0, le=2**63 / NS - 1)]
+"""Seconds with the milliseconds behind the point, as REST tells time."""
+
+
+class Push(msgspec.Struct, Generic[R], frozen=True, kw_only=True, omit_defaults=True):
+    """A frame of data, keys in the venue's order."""
+
+    time: int = 0
+    time_ms: Ms = 0
+    """The gateway's sending time; absent before about 2022."""
+    channel: str
+    event: str = ""
+    result: R
 
 
 class BookTicker(msgspec.Struct, Generic[P, Q], frozen=True):
@@ -55,15 +89,82 @@ class BookTicker(msgspec.Struct, Generic[P, Q], frozen=True):
     A: Q
 
 
-class Push(msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True, omit_defaults=True):
-    """A frame of ``futures.book_ticker``, keys in the venue's order."""
+class Depth(msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True, omit_defaults=True):
+    """Of ``obu``: a whole book or what changed; a side that is not there did not."""
 
-    time: int
-    time_ms: Ms = 0
-    """The gateway's sending time; absent before about 2022."""
-    channel: str
-    event: str
-    result: BookTicker[P, Q]
+    t: Ms
+    full: bool = False
+    s: str
+    """The stream, not the contract: ``ob.BTC_USDT.50``."""
+    U: Id | None = None
+    """The first id in it, ``u`` the last; a whole book has only ``u``."""
+    u: Id
+    b: list[tuple[P, Q]] | None = None
+    a: list[tuple[P, Q]] | None = None
+
+
+class Level(msgspec.Struct, Generic[P, Q], frozen=True):
+    p: P
+    s: Q
+
+
+class Update(msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True, omit_defaults=True):
+    """Of ``order_book_update``: what changed; by the documentation a whole book if ``full``."""
+
+    t: Ms
+    full: bool = False
+    U: Id | None = None
+    u: Id
+    s: str
+    a: list[Level[P, Q]] | None = None
+    b: list[Level[P, Q]] | None = None
+    l: str = ""  # noqa: E741  the venue's spelling
+
+
+class RestBook(msgspec.Struct, Generic[P, Q], frozen=True):
+    """A whole book by REST; the id is in it because we ask for it."""
+
+    current: Fraction
+    """When REST answered; ``update``: when the book last changed."""
+    update: Fraction
+    asks: list[Level[P, Q]]
+    bids: list[Level[P, Q]]
+    id: Id
+
+
+class Print(msgspec.Struct, Generic[P, S], frozen=True, kw_only=True, omit_defaults=True):
+    """One execution."""
+
+    id: Id
+    size: S
+    """Positive: the taker bought."""
+    create_time: int = 0
+    create_time_ms: Ms
+    price: P
+    contract: str
+    is_internal: bool = False
+    """A takeover by the insurance fund or by deleveraging: nobody took anything."""
+
+
+class Ticker(msgspec.Struct, Generic[Q, S], frozen=True, kw_only=True, omit_defaults=True):
+    """What is said of a market now and then, whole every time."""
+
+    contract: str
+    total_size: Q | None = None
+    """Open interest in contracts, both sides counted."""
+    mark_price: Q | None = None
+    """0 is none, as of the index."""
+    index_price: Q | None = None
+    funding_rate: S | None = None
+    funding_interval: Seconds = 0
+    """With the two below absent in 2023."""
+    funding_next_apply: Seconds = 0
+    t: Ms = 0
+
+
+class Problem(msgspec.Struct, frozen=True):
+    code: int
+    message: str
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -71,6 +172,17 @@ class Head(msgspec.Struct, frozen=True):
 
     channel: str
     event: str = ""
+    error: Problem | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A book's place in its sequence, without its levels."""
+
+    s: str = ""
+    """Missing in an ack."""
+    U: Id | None = None
+    u: Id | None = None
+    full: bool = False
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -79,11 +191,6 @@ class Status(msgspec.Struct, frozen=True):
     type: str = ""
     msg: str = ""
     """Why it leaves, of ``futures.system``."""
-
-
-class Problem(msgspec.Struct, frozen=True):
-    code: int
-    message: str
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,6 +235,23 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What else a row of the contract list says."""
+
+    name: str
+    funding_interval: Seconds = 0
+    funding_next_apply: Seconds = 0
+    position_size: Qty | None = None
+    """Open interest in contracts, one side."""
+
+
+class Paid(msgspec.Struct, Generic[S], frozen=True):
+    """A funding rate that was paid."""
+
+    r: S
+    t: Seconds
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """A REST error."""
 
@@ -140,28 +264,48 @@ class Clock(msgspec.Struct, frozen=True):
 
 
 heads = msgspec.json.Decoder(Head)
-pushes = msgspec.json.Decoder(Push[Price, Qty], strict=False)
+quotes = msgspec.json.Decoder(Push[BookTicker[Price, Qty]], strict=False)
+depths = msgspec.json.Decoder(Push[Depth[Price, Qty]], strict=False)
+updates = msgspec.json.Decoder(Push[Update[Price, Qty]], strict=False)
+prints = msgspec.json.Decoder(Push[list[Print[Price, Signed]]], strict=False)
+tickers = msgspec.json.Decoder(Push[list[Ticker[Qty, Signed]]], strict=False)
+bases = msgspec.json.Decoder(RestBook[Price, Qty], strict=False)
+places = msgspec.json.Decoder(Push[Place])
 answers = msgspec.json.Decoder(Answer)
 contracts = msgspec.json.Decoder(list[Contract] | Refusal)
+terms = msgspec.json.Decoder(Terms, strict=False)
+payments = msgspec.json.Decoder(list[Paid[Signed]], strict=False)
 
 
 def topic(channel: str, stream: str, symbol: str) -> Topic:
-    marks = (f'"channel":"{stream}"'.encode(), UPDATE, f'"s":"{symbol}"'.encode())
-    return Topic(channel, stream, symbol, f"{stream}.{symbol}", marks)
+    name, payload = _asked(stream, symbol)
+    field = "contract" if name in (TRADES, TICKERS) else "s"
+    marks = (f'"channel":"{name}"'.encode(), f'"{field}":"{payload[0]}"'.encode())
+    return Topic(channel, stream, symbol, f"{name}.{payload[0]}", marks)
+
+
+def _asked(stream: str, symbol: str) -> tuple[str, tuple[str, ...]]:
+    """Channel and payload of a subscribe."""
+    family, name, *form = stream.split(".")
+    channel = f"{family}.{name}"
+    return channel, (f"ob.{symbol}.{form[0]}",) if channel == OBU else (symbol, *form)
 
 
 def subscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
+    return _requests("subscribe", topics, ts)
+
+
+def unsubscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
+    return _requests("unsubscribe", topics, ts)
+
+
+def _requests(event: str, topics: Sequence[Topic], ts: int) -> list[bytes]:
+    asked = (_asked(topic.stream, topic.symbol) for topic in topics)
     return [
         msgspec.json.encode(
-            Request(
-                time=ts // NS,
-                id=number,
-                channel=topic.stream,
-                event="subscribe",
-                payload=(topic.symbol,),
-            )
+            Request(time=ts // NS, id=number, channel=channel, event=event, payload=payload)
         )
-        for number, topic in enumerate(topics, start=1)
+        for number, (channel, payload) in enumerate(asked, start=1)
     ]
 
 
@@ -182,31 +326,187 @@ def control(payload: bytes) -> Control | None:
     if answer.error is not None:
         return _refusal(answer, answer.error.message)
     if answer.event == "subscribe":
-        return Accepted(tuple(f"{answer.channel}.{name}" for name in answer.payload or ()))
+        return Accepted(_keys(answer.channel, answer.payload or ()))
     return None
+
+
+def _keys(channel: str, payload: Sequence[str]) -> tuple[str, ...]:
+    names = payload[:1] if channel == UPDATES else payload  # interval and level follow
+    return tuple(f"{channel}.{name}" for name in names)
 
 
 def _refusal(answer: Answer, reason: str) -> Control:
     named = UNKNOWN.search(reason)
-    names = answer.payload or (named.groups() if named else ())
-    if not names or answer.event != "subscribe":
+    keys = _keys(answer.channel, answer.payload or (named.groups() if named else ()))
+    if not keys or answer.event != "subscribe":
         return Complaint(reason)
-    return Rejected(tuple(f"{answer.channel}.{name}" for name in names), reason)
+    if reason.startswith("Alert sub"):  # the first subscription keeps delivering
+        return Accepted(keys)
+    return Rejected(keys, reason)
+
+
+def link(payload: bytes) -> Link | None:
+    if BOOK_FRAME.search(payload) is None:
+        return None
+    push = places.decode(payload)
+    here = push.result
+    if not here.s:
+        return None
+    follows = -1 if here.U is None else here.U - 1  # -1 follows nothing
+    return Link(f"{push.channel}.{here.s}", here.full, here.u, None if here.full else follows)
 
 
 def decode(payload: bytes) -> list[Event]:
-    if not (QUOTES in payload and UPDATE in payload):
+    found = CHANNEL.search(payload) if UPDATE in payload else None
+    if found is not None:
+        read = READERS.get(found[1].decode())
+    else:
         head = heads.decode(payload)
-        if head.channel != STREAM or head.event != "update":
-            return []
-    push = pushes.decode(payload)
+        is_said = head.event in ("update", "") and head.error is None
+        read = READERS.get(head.channel) if is_said else None
+    return read(payload) if read else []
+
+
+def _quote(payload: bytes) -> list[Event]:
+    push = quotes.decode(payload)
     top = push.result
     if top.t == 0:
         return []
     bid_price, bid_qty = (top.b, top.B) if top.b else (None, None)
     ask_price, ask_qty = (top.a, top.A) if top.a else (None, None)
-    ts_send = push.time_ms * MS if push.time_ms else None
-    return [Quote(top.s, top.t * MS, ts_send, bid_price, bid_qty, ask_price, ask_qty, top.u)]
+    ts_event, ts_send = top.t * MS, _ns(push.time_ms)
+    return [Quote(top.s, ts_event, ts_send, bid_price, bid_qty, ask_price, ask_qty, top.u)]
+
+
+def _ns(ms: int) -> int | None:
+    return ms * MS or None
+
+
+def _depth(payload: bytes) -> list[Event]:
+    push = depths.decode(payload)
+    book = push.result
+    prefix, _, rest = book.s.partition(".")
+    symbol, _, level = rest.rpartition(".")
+    if prefix != "ob" or not symbol or not level:
+        raise ValueError(f"{book.s!r} names no book")
+    return [_book(symbol, book, _ns(push.time_ms), book.b or [], book.a or [])]
+
+
+def _update(payload: bytes) -> list[Event]:
+    push = updates.decode(payload)
+    book = push.result
+    return [_book(book.s, book, _ns(push.time_ms), _levels(book.b), _levels(book.a))]
+
+
+def _book(
+    symbol: str,
+    book: Depth[float, float] | Update[float, float],
+    ts_send: int | None,
+    bids: Levels,
+    asks: Levels,
+) -> Book:
+    if book.U is None and not book.full:
+        raise ValueError("a change of a book without the id that it begins with")
+    follows = None if book.full or book.U is None else book.U - 1
+    return Book(symbol, _ns(book.t), ts_send, bids, asks, book.full, book.u, follows)
+
+
+def _levels(side: Sequence[Level[float, float]] | None) -> Levels:
+    return [(level.p, level.s) for level in side or ()]
+
+
+def _trades(payload: bytes) -> list[Event]:
+    push = prints.decode(payload)
+    ts_send = _ns(push.time_ms)
+    return [_trade(row, ts_send) for row in push.result if row.size and not row.is_internal]
+
+
+def _trade(row: Print[float, float], ts_send: int | None) -> Trade:
+    side, ts_event = "buy" if row.size > 0 else "sell", row.create_time_ms * MS
+    return Trade(row.contract, ts_event, ts_send, row.price, abs(row.size), side, str(row.id))
+
+
+def _tickers(payload: bytes) -> list[Event]:
+    push = tickers.decode(payload)
+    ts_send = _ns(push.time_ms)
+    return [event for row in push.result for event in _told(row, ts_send)]
+
+
+def _told(row: Ticker[float, float], ts_send: int | None) -> list[Event]:
+    symbol, ts_event, both = row.contract, _ns(row.t), row.total_size
+    prices = row.mark_price or None, row.index_price or None
+    mark = (*prices, None if both is None else both / SIDES)
+    funding = (row.funding_rate, *_schedule(row.funding_interval, row.funding_next_apply))
+    told: list[Event] = []
+    if mark != (None, None, None):
+        told.append(Mark(symbol, ts_event, ts_send, *mark))
+    if funding != (None, None, None):
+        told.append(Funding(symbol, ts_event, ts_send, *funding))
+    return told
+
+
+def _schedule(interval_s: int, next_s: int) -> tuple[float | None, int | None]:
+    return interval_s / HOUR_S or None, next_s * NS or None
+
+
+def read_rest(what: str, symbol: str, body: bytes) -> list[Event]:
+    if what not in RESTS:
+        raise ValueError(f"{what!r} is nothing that we ask for")
+    return RESTS[what](symbol, body)
+
+
+def _base(symbol: str, body: bytes) -> list[Event]:
+    book = bases.decode(body)
+    ts_event, ts_send = (_ns(round(s * 1000)) for s in (book.update, book.current))
+    bids, asks = _levels(book.bids), _levels(book.asks)
+    return [Book(symbol, ts_event, ts_send, bids, asks, is_snapshot=True, update_id=book.id)]
+
+
+def _open_interest(symbol: str, body: bytes) -> list[Event]:
+    size = terms.decode(body).position_size
+    return [] if size is None else [Mark(symbol, None, None, open_interest=size)]
+
+
+def _funding_terms(symbol: str, body: bytes) -> list[Event]:
+    # Not the rate: for a minute after a payment it is still the old one, with the new time.
+    row = terms.decode(body)
+    said = _schedule(row.funding_interval, row.funding_next_apply)
+    return [] if said == (None, None) else [Funding(symbol, None, None, None, *said)]
+
+
+def _funding_paid(symbol: str, body: bytes) -> list[Event]:
+    paid = sorted((_due(row.t), row.r) for row in payments.decode(body))
+    times = [t for t, _ in paid]
+    return [
+        Funding(symbol, None, None, rate, interval_h, t * NS, is_settled=True)
+        for (t, rate), interval_h in zip(paid, _intervals(times), strict=True)
+    ]
+
+
+def _due(t: int) -> int:
+    """The full hour that a payment was due at: it is booked a second or two later."""
+    return t - t % HOUR_S if t % HOUR_S < BOOKED_S else t
+
+
+def _intervals(times: Sequence[int]) -> list[float | None]:
+    """Hours since the payment before: the interval of today may not be that of then."""
+    since = [(after - before) / HOUR_S for before, after in pairwise(times)]
+    return [None, *(hours if 0 < hours <= DAY_H else None for hours in since)][: len(times)]
+
+
+READERS: Mapping[str, Callable[[bytes], list[Event]]] = {
+    QUOTES: _quote,
+    OBU: _depth,
+    UPDATES: _update,
+    TRADES: _trades,
+    TICKERS: _tickers,
+}
+RESTS: Mapping[str, Callable[[str, bytes], list[Event]]] = {
+    "book": _base,
+    "open_interest": _open_interest,
+    "funding_terms": _funding_terms,
+    "funding_paid": _funding_paid,
+}
 
 
 def instrument_name(symbol: str) -> str | None:
@@ -258,7 +558,13 @@ def read_time(body: bytes) -> int:
 GATEIO = Venue(
     name="gateio",
     docs="https://www.gate.com/docs/developers/futures/ws/en/",
-    streams={"quotes": (STREAM,)},
+    streams={
+        "quotes": (QUOTES,),
+        "books": (f"{OBU}.50", f"{OBU}.400", *FORMS),
+        "trades": (TRADES,),
+        "marks": (TICKERS,),
+        "funding": (TICKERS,),
+    },
     decode=decode,
     instrument_name=instrument_name,
     url="wss://fx-ws.gateio.ws/v4/ws/usdt",
@@ -266,14 +572,32 @@ GATEIO = Venue(
     headers={"X-Gate-Size-Decimal": "1"},
     topic=topic,
     subscribe=subscribe,
+    unsubscribe=unsubscribe,
     subscribe_every_ns=10 * MS,
     topics_per_wire=200,
     is_data=is_data,
-    data_mark=BOOK,
+    data_mark=DATA,
     control=control,
     heartbeat=Heartbeat(ping=ping, every_ns=10 * NS, silence_ns=30 * NS),
     first_data_ns=60 * NS,
-    instruments_path="/api/v4/futures/usdt/contracts",
+    slow={TRADES: 600 * NS, TICKERS: 300 * NS, **dict.fromkeys(FORMS, 300 * NS)},
+    link=link,
+    bases={
+        form: f"{MARKETS}/order_book?contract={{symbol}}&interval=0&limit={form.rpartition('.')[2]}"
+        "&with_id=true"
+        for form in FORMS
+    },
+    polls=(
+        Poll("open_interest", "marks", f"{MARKETS}/contracts/{{symbol}}", 300 * NS),
+        Poll("funding_terms", "funding", f"{MARKETS}/contracts/{{symbol}}", 300 * NS),
+        Poll(
+            *("funding_paid", "funding"),
+            f"{MARKETS}/funding_rate?contract={{symbol}}&limit=4",
+            1800 * NS,
+        ),
+    ),
+    read_rest=read_rest,
+    instruments_path=f"{MARKETS}/contracts",
     read_instruments=read_instruments,
     time_path="/api/v4/spot/time",
     read_time=read_time,
