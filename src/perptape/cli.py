@@ -60,9 +60,11 @@ def demo(
 def record(  # noqa: PLR0913 - one parameter per flag
     *instruments: Annotated[str, Parameter(help="What to record: BTC-USDT ETH-USDT.")],
     venues: Annotated[
-        str | None, Parameter(help="Where: bitget,htx,gateio,bybit (the default is all four).")
+        str | None, Parameter(help="Where: bitget,htx,gateio,bybit (the default) or others.")
     ] = None,
-    channels: Annotated[str | None, Parameter(help="Which channels: quotes.")] = None,
+    channels: Annotated[
+        str | None, Parameter(help="quotes (the default), books,trades,marks,funding.")
+    ] = None,
     for_: Annotated[
         str | None, Parameter(name="--for", help="How long: 40s, 5m, 1h30m. Else until Ctrl-C.")
     ] = None,
@@ -118,7 +120,7 @@ def tabulate(
     *,
     out: Annotated[Path | None, Parameter(help="Where; else TAPE/tables.")] = None,
 ) -> int:
-    """Make the tables: Parquet files of quotes, instruments and the ledger."""
+    """Make the tables: Parquet files of every channel, of instruments, and the ledger."""
     from perptape import screen, tabulate  # noqa: PLC0415
 
     with screen.progress("Tabulating") as told:
@@ -198,7 +200,7 @@ def moment(text: str | None, argument: str) -> int | None:
 @app.command
 def sim(  # noqa: PLR0913 - one parameter per flag
     *,
-    venues: Annotated[str | None, Parameter(help="Which: bitget,htx,gateio,bybit.")] = None,
+    venues: Annotated[str | None, Parameter(help="Which; else all that there are.")] = None,
     scenario: Annotated[Path | None, Parameter(help="TOML: market, episodes, faults.")] = None,
     port: Annotated[int, Parameter(help="Venue k listens on PORT+k; 0: on free ones.")] = 9001,
     seed: Annotated[int | None, Parameter(help="The market's seed.")] = None,

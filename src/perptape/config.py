@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from perptape.errors import BadUsage
-from perptape.events import NS
+from perptape.events import CHANNELS, NS
 
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_S = 36_525 * UNITS_S["d"]
@@ -20,9 +20,19 @@ class VenueChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``[venues.NAME]`` may say."""
 
     quotes: str | None = None
-    """Which of the venue's streams feeds the quotes: ``depth.step0``."""
+    """Which of the venue's streams feeds the quotes: ``depth.step0``; likewise the others."""
+    books: str | None = None
+    trades: str | None = None
+    marks: str | None = None
+    funding: str | None = None
     url: str | None = None
     """An origin that takes the place of the venue's hosts: ``http://127.0.0.1:9001``."""
+
+    @property
+    def streams(self) -> dict[str, str]:
+        """Channel -> stream, of those that are chosen."""
+        chosen = {channel: getattr(self, channel) for channel in CHANNELS.values()}
+        return {channel: stream for channel, stream in chosen.items() if stream}
 
 
 class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for"}):

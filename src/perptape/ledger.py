@@ -246,6 +246,7 @@ class Ledger:
             if venue is not None and venue.topic is not None:
                 stream.marks = venue.topic(asked.channel, asked.stream, asked.symbol).marks
                 stream.promised_ns = venue.cadence.get(asked.stream, 0)
+                stream.is_slow = asked.stream in venue.slow
             kind = TYPES.get(asked.channel, asked.channel)
             wire.asked.add(kind)
             wire.streams[asked.symbol, kind] = stream

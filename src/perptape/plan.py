@@ -12,7 +12,7 @@ from perptape.errors import BadUsage
 from perptape.instruments import nearest, parse_instrument
 from perptape.record import Plan
 from perptape.route import at
-from perptape.venues import LIVE, VENUES
+from perptape.venues import DEFAULT, LIVE, VENUES
 from perptape.venues.venue import Venue
 
 
@@ -46,7 +46,7 @@ def choose(  # noqa: PLR0913 - one parameter per flag
         instruments=tuple(dict.fromkeys(names)),
         venues=tuple(chosen),
         channels=tuple(_channels(channels or file.channels, chosen)),
-        streams={name: {"quotes": v.quotes} for name, v in file.venues.items() if v.quotes},
+        streams={name: v.streams for name, v in file.venues.items() if v.streams},
         for_ns=None if lasts is None else config.duration_ns(lasts),
     )
     place = tape or (Path(file.tape) if file.tape else new_tape())
@@ -59,8 +59,8 @@ def new_tape() -> Path:
 
 
 def venues_at(names: Sequence[str], places: Mapping[str, str]) -> list[Venue]:
-    """Give the named venues, all live ones if none is named, at their own hosts or another's."""
-    chosen = [_live(name) for name in dict.fromkeys(names or LIVE)]
+    """Give the named venues, the first four if none is named, at their own hosts or another's."""
+    chosen = [_live(name) for name in dict.fromkeys(names or DEFAULT)]
     for name in places:
         if name not in [venue.name for venue in chosen]:
             raise BadUsage(f"--url names {name!r}, which is not recorded: add it to --venues.")

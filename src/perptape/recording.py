@@ -37,6 +37,25 @@ class Recording:
         """
         return self._scan("quotes", instrument)
 
+    def books(self, instrument: str | None = None) -> pl.LazyFrame:
+        """Order books as updates, a row for each level: absolute sizes in base coins, 0 removes.
+
+        Rows of one frame (``seq``) belong together; those of a snapshot replace the whole book.
+        """
+        return self._scan("books", instrument)
+
+    def trades(self, instrument: str | None = None) -> pl.LazyFrame:
+        """Trades: price per base coin, one-sided size in base coins, the taker's side."""
+        return self._scan("trades", instrument)
+
+    def marks(self, instrument: str | None = None) -> pl.LazyFrame:
+        """Mark and index price per base coin, open interest in base coins (one-sided)."""
+        return self._scan("marks", instrument)
+
+    def funding(self, instrument: str | None = None) -> pl.LazyFrame:
+        """Funding: ``rate`` is a fraction per hour, paid each ``interval_h`` at ``ts_funding``."""
+        return self._scan("funding", instrument)
+
     def ledger(self, instrument: str | None = None) -> pl.LazyFrame:
         """Which time is trusted (both ends included), and why the rest is not."""
         return self._scan("ledger", instrument)

@@ -16,7 +16,7 @@ from rich.text import Text
 from perptape import verify
 from perptape.board import Board, Say, is_terminal
 from perptape.errors import Failed, NothingRecorded
-from perptape.events import NS
+from perptape.events import CHANNELS, NS
 from perptape.importers import ImportSummary
 from perptape.plan import Choice
 from perptape.record import Summary, run
@@ -25,6 +25,7 @@ from perptape.wording import printable
 
 if TYPE_CHECKING:
     from perptape.instruments import Instrument
+    from perptape.venues.venue import Venue
 
 QUIET_S = 2.0
 """Work that takes no longer than this shows no progress."""
@@ -123,18 +124,22 @@ def print_venues(*, as_json: bool, say: Say) -> None:
         say(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("venue", "records", "quotes from", "taker fee", "docs"):
+    for head in ("venue", "records", *CHANNELS.values(), "taker fee"):
         table.add_column(head, no_wrap=head == "venue")
     for row, venue in zip(rows, VENUES.values(), strict=True):
         fee = row["taker_fee"]
         table.add_row(
             venue.name,
             "live" if venue.live else "imports only",
-            ", ".join(venue.streams.get("quotes", ())),
+            *(_streams(venue, channel) for channel in CHANNELS.values()),
             f"{fee:.3%}" if isinstance(fee, float) else "",
-            venue.docs,
         )
     _plain().print(table)
+
+
+def _streams(venue: "Venue", channel: str) -> str:
+    """Name what feeds a channel: the default first, all of one ``a+b`` together."""
+    return " or ".join(s.replace("+", " + ") for s in venue.streams.get(channel, ())) or "-"
 
 
 def _plain() -> Console:

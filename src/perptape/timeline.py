@@ -73,6 +73,8 @@ class Stream(msgspec.Struct):
     """What its rows are made with, by the ledger's list."""
     promised_ns: int = 0
     """How often the venue promises to repeat it, changed or not; 0: it does not."""
+    is_slow: bool = False
+    """It speaks of news only, and may have none for long."""
     bound: int = NEVER
     """Time without a frame, in ns, after which it counts as stalled while others speak."""
     gaps: int = 0

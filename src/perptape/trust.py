@@ -307,7 +307,7 @@ class Trust:
             end = self._heard_last(stream, self._high)
             stream.turn(end, trusted=False, reason="shutdown")
         stream.turn(self._high, trusted=False, reason="shutdown")
-        if not stream.frames:
+        if not (stream.frames or stream.is_slow):
             stream.past = told_once(_never_heard(i) for i in stream.past)
         return stream
 

@@ -85,7 +85,8 @@ def verify(path: Path) -> Verdict:
 
 def _is_missing(market: Market) -> bool:
     """Tell whether something was to be heard and was not."""
-    return not market.frames or any(i.reason not in EXPECTED for i in market.intervals)
+    is_silent = not (market.frames or market.intervals)
+    return is_silent or any(i.reason not in EXPECTED for i in market.intervals)
 
 
 def _damaged_tables(root: Path) -> list[str]:
