@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(websocket.head(CLOSE, len(payload[:2])) + payload[:2])
             self._end()
         elif opcode in (PING, PONG):
-            self.exchange.touch(talk, now_ns)
+            self.exchange.touch(talk, now_ns, is_pong=opcode == PONG)
             if opcode == PING and not deaf:
                 self.flush(now_ns)
                 self._transport.write(websocket.head(PONG, len(payload)) + payload)
@@ -132,6 +132,9 @@ class Connection(asyncio.Protocol):
             # What is published does not wait for anybody.
             if self._transport.get_write_buffer_size() > MOST_BUFFERED:
                 talk.ended = Hangup(None, "reads too slowly", reset=True)
+        pings, talk.pings = talk.pings, []
+        for payload in pings:
+            self._transport.write(websocket.head(PING, len(payload)) + payload)
         if talk.ended is not None:
             self.finish(talk.ended)
 

@@ -118,6 +118,12 @@ class Part(NamedTuple):
     topic: Topic
 
 
+class Ping(NamedTuple):
+    """The venue pings as the websocket protocol does it."""
+
+    payload: bytes
+
+
 class Hangup(NamedTuple):
     """The venue ends the connection."""
 
@@ -128,7 +134,7 @@ class Hangup(NamedTuple):
     """By a TCP reset."""
 
 
-Act = bytes | Join | Part | Hangup
+Act = bytes | Join | Part | Ping | Hangup
 """One thing a venue does in answer; bytes are said."""
 
 
@@ -160,6 +166,10 @@ class Talk(msgspec.Struct, eq=False):
     """The venue has forgotten this connection without closing it."""
     outbox: list[tuple[bytes, bytes]] = []
     """Frames to send: the payload, and its form on the wire."""
+    pings: list[bytes] = []
+    """Protocol pings to send."""
+    ponged_ns: int = 0
+    """When the client's last protocol pong came."""
     ended: Hangup | None = None
 
 

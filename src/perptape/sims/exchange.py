@@ -10,12 +10,14 @@ import msgspec
 
 from perptape.events import MS, NS
 from perptape.sims.dialect import (
+    Act,
     Answer,
     Board,
     Dialect,
     Hangup,
     Join,
     Part,
+    Ping,
     Print,
     Request,
     Span,
@@ -146,9 +148,11 @@ class Exchange:
         talk.heard_ns = there_ns
         self._act(talk, acts, now_ns)
 
-    def touch(self, talk: Talk, now_ns: int) -> None:
+    def touch(self, talk: Talk, now_ns: int, *, is_pong: bool = False) -> None:
         """A client's protocol-level ping or pong."""
         talk.heard_ns = now_ns + self.offset_ns
+        if is_pong:
+            talk.ponged_ns = talk.heard_ns
 
     def rest(
         self,
@@ -349,7 +353,7 @@ class Exchange:
                 return frame
         return payload, self.dialect.wrap(payload)
 
-    def _act(self, talk: Talk, acts: Sequence[bytes | Join | Part | Hangup], now_ns: int) -> None:
+    def _act(self, talk: Talk, acts: Sequence[Act], now_ns: int) -> None:
         for act in acts:
             if isinstance(act, Join):
                 self._join(talk, act.topic, now_ns)
@@ -357,6 +361,8 @@ class Exchange:
                 self._part(talk, act.topic)
             elif self.silent:
                 continue
+            elif isinstance(act, Ping):
+                talk.pings.append(act.payload)
             elif isinstance(act, Hangup):
                 talk.ended = talk.ended or act
             else:
