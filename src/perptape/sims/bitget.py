@@ -2,7 +2,10 @@
 
 Odd here: the heartbeat is the text ``ping``, a connection without one for two minutes is dropped
 without a close frame, and a real symbol under a wrong instType is acknowledged and then silent.
+The first push of trades tells of those before it; in every push the newest stands first.
 """
+
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -15,21 +18,26 @@ from perptape.sims.dialect import (
     Hangup,
     Join,
     Part,
+    Print,
     Request,
     State,
     Stream,
     Talk,
+    Ticker,
     Topic,
 )
-from perptape.sims.market import Contract, Levels, Step, delta, levels
+from perptape.sims.market import Contract, Levels, Step, Top, delta, levels
 from perptape.sims.scenario import COINS
 from perptape.venues import bitget as wire
 
 PING_WITHIN_NS = 120 * NS
 MESSAGES_PER_S = 10
 FAMILIES = (wire.FAMILY, "USDC-FUTURES", "COIN-FUTURES", "SPOT")
+DEMO = ("SUSDT-FUTURES", "SUSDC-FUTURES", "SCOIN-FUTURES")
 BOOKS_DEPTH = 200
 SEQ = 427_583_000_000
+TRADE_ID = 1_352_182_127_000_000_000
+RATE_CAP = "0.003"
 STEPS = {  # tick, lot
     "BTC": ("0.1", "0.0001"),
     "ETH": ("0.01", "0.01"),
@@ -154,48 +162,115 @@ def books(state: State) -> bytes:
     return push(state, "update", asks, bids, SEQ + state.previous.update_id)
 
 
+def trade(state: State) -> bytes:
+    """The newest first; what a new listener is told is a snapshot."""
+    action = "snapshot" if state.is_greeting else "update"
+    rows = [execution(state.contract, made, state.ts_made_ns) for made in reversed(state.trades)]
+    return data(state, action, rows)
+
+
+def execution(
+    contract: Contract, made: Print, ts_made_ns: Callable[[int], int]
+) -> wire.Trade[str, str, str]:
+    return wire.Trade(
+        ts=str(ts_made_ns(made.at_ns) // MS),
+        price=contract.tick.text(made.price),
+        size=contract.lot.text(made.lots),
+        side="buy" if made.is_buy else "sell",
+        tradeId=str(TRADE_ID + made.number),
+    )
+
+
+def ticker(state: State) -> bytes:
+    """All of it every time, changed or not."""
+    if state.ticker is None:
+        return b""
+    symbol = state.contract.symbol
+    row = {
+        "instId": symbol,
+        **day(state.contract, state.top, state.ticker),
+        "nextFundingTime": str(state.ticker.ts_funding_ns // MS),
+        "symbolType": "1",
+        "symbol": symbol,
+        "deliveryPrice": "0",
+        "ts": str(state.ts_event_ns // MS),
+    }
+    return data(state, "snapshot", (row,))
+
+
+def data(state: State, action: str, rows: object) -> bytes:
+    arg = wire.Arg(wire.FAMILY, state.topic.stream, state.contract.symbol)
+    return msgspec.json.encode(wire.Push(action, arg, rows, state.ts_send_ns // MS))
+
+
+def day(contract: Contract, top: Top, told: Ticker) -> dict[str, str]:
+    """What the socket's ticker and that of REST have in common."""
+    tick, lot = contract.tick, contract.lot
+    began = round(contract.price / contract.unit / tick.value)
+    low, high = sorted((began, told.last))
+    volume = told.volume * lot.value
+    return {
+        "lastPr": tick.text(told.last),
+        "bidPr": tick.text(top.bid),
+        "askPr": tick.text(top.ask),
+        "bidSz": lot.text(top.bid_lots),
+        "askSz": lot.text(top.ask_lots),
+        "open24h": tick.text(began),
+        "high24h": tick.text(high),
+        "low24h": tick.text(low),
+        "change24h": decimal(told.last / began - 1, 5),
+        "fundingRate": decimal(told.rate, 8),
+        "markPrice": tick.text(round(told.mark_price / tick.value)),
+        "indexPrice": decimal(told.index_price, tick.decimals + 8),
+        "holdingAmount": lot.text(told.open_interest),
+        "baseVolume": lot.text(told.volume),
+        "quoteVolume": decimal(volume * told.last * tick.value, 5),
+        "openUtc": tick.text(began),
+    }
+
+
+def decimal(number: float, places: int) -> str:
+    return f"{number:.{places}f}".rstrip("0").rstrip(".")
+
+
 STREAMS = {
     "books1": Stream(books1),
     "books5": Stream(books5, every_ns=150 * MS),
     "books15": Stream(books15, every_ns=150 * MS),
     "books": Stream(books, every_ns=100 * MS),
+    "trade": Stream(trade, tells="trades"),
+    "ticker": Stream(ticker, tells="ticker", every_ns=100 * MS),
 }
 
 
 def rest(request: Request, board: Board) -> Answer:
-    """Server time, instruments and books."""
+    """Server time, instruments, books, trades, tickers and funding."""
     now_ms = request.now_ns // MS
-    if request.path == "/api/v2/public/time":
+    if request.path == wire.BITGET.time_path:
         return success(now_ms, {"serverTime": str(now_ms)})
-    if request.path not in MARKET:
+    if request.path in EMPTY:
+        return success(now_ms, [])
+    if request.path not in MARKET | ONE:
         return failure(404, now_ms, "40404", "Request URL NOT FOUND")
+    return market(request, board, now_ms)
+
+
+def market(request: Request, board: Board, now_ms: int) -> Answer:
+    """A wrong family is refused, one that nothing is listed of is empty."""
     product = request.query.get("productType", "").upper()
-    if product not in FAMILIES[:3]:
+    if product not in FAMILIES[:3] + DEMO:
         return failure(400, now_ms, "40019", f"Parameter {product} cannot be empty")
+    symbol = request.query.get("symbol")
+    if symbol is None and request.path in ONE:
+        return failure(400, now_ms, "40019", "Parameter symbol cannot be empty")
     if product != wire.FAMILY:
         return success(now_ms, [])
-    symbol = request.query.get("symbol")
     if symbol is not None and symbol not in board.contracts:
         return failure(400, now_ms, "40034", f"Parameter {symbol} does not exist")
-    return MARKET[request.path](request, board, symbol)
-
-
-def contracts(request: Request, board: Board, symbol: str | None) -> Answer:
     found = [c for c in board.contracts.values() if symbol in (None, c.symbol)]
-    return success(request.now_ns // MS, [listing(contract) for contract in found])
-
-
-def merge_depth(request: Request, board: Board, symbol: str | None) -> Answer:
-    now_ms = request.now_ns // MS
-    if symbol is None:
-        return failure(400, now_ms, "40019", "Parameter symbol cannot be empty")
-    return success(now_ms, depth(request, board.contracts[symbol]))
-
-
-MARKET = {
-    "/api/v2/mix/market/contracts": contracts,
-    "/api/v2/mix/market/merge-depth": merge_depth,
-}
+    if request.path in ONE:
+        return success(now_ms, ONE[request.path](request, found[0]))
+    return success(now_ms, [MARKET[request.path](request, contract) for contract in found])
 
 
 def success(now_ms: int, found: object) -> Answer:
@@ -208,8 +283,8 @@ def failure(status: int, now_ms: int, code: str, reason: str) -> Answer:
     return Answer(status, msgspec.json.encode(body))
 
 
-def depth(request: Request, contract: Contract) -> dict[str, object]:
-    """The book by REST: numbers, not text."""
+def merge_depth(request: Request, contract: Contract) -> dict[str, object]:
+    """The book by REST: numbers, not text, and without a seq."""
     top = request.tops(contract.symbol)
     count = {"1": 1, "5": 5, "15": 15, "50": 50}.get(request.query.get("limit", ""), 100)
     bids, asks = levels(contract, top, count)
@@ -224,7 +299,85 @@ def depth(request: Request, contract: Contract) -> dict[str, object]:
     }
 
 
-def listing(contract: Contract) -> dict[str, object]:
+def rest_ticker(request: Request, contract: Contract) -> dict[str, object]:
+    """As the socket has it, but without the next funding time."""
+    told, top = request.ticker(contract.symbol), request.tops(contract.symbol)
+    row = day(contract, top, told)
+    return {
+        "symbol": contract.symbol,
+        **row,
+        "ts": str(request.ts_made_ns(told.at_ns) // MS),
+        "usdtVolume": row["quoteVolume"],
+        "changeUtc24h": row["change24h"],
+        "deliveryStartTime": None,
+        "deliveryTime": None,
+        "deliveryStatus": "",
+    }
+
+
+def symbol_price(request: Request, contract: Contract) -> list[dict[str, object]]:
+    row = rest_ticker(request, contract)
+    names = ("symbol", "indexPrice", "markPrice", "ts")
+    return [{"price": row["lastPr"], **{name: row[name] for name in names}}]
+
+
+def open_interest(request: Request, contract: Contract) -> dict[str, object]:
+    told = request.ticker(contract.symbol)
+    held = {"symbol": contract.symbol, "size": contract.lot.text(told.open_interest)}
+    return {"openInterestList": [held], "ts": str(request.now_ns // MS)}
+
+
+def fund_rate(request: Request, contract: Contract) -> wire.FundRate[str, str, str]:
+    told = request.ticker(contract.symbol)
+    return wire.FundRate(
+        symbol=contract.symbol,
+        fundingRate=decimal(told.rate, 8),
+        fundingRateInterval=str(told.interval_h),
+        nextUpdate=str(told.ts_funding_ns // MS),
+        minFundingRate=f"-{RATE_CAP}",
+        maxFundingRate=RATE_CAP,
+    )
+
+
+def funding_time(request: Request, contract: Contract) -> list[dict[str, str]]:
+    told = request.ticker(contract.symbol)
+    due = str(told.ts_funding_ns // MS)
+    row = {"symbol": contract.symbol, "nextFundingTime": due, "ratePeriod": str(told.interval_h)}
+    return [row]
+
+
+def paid_rates(request: Request, contract: Contract) -> list[wire.PaidRate[str, str]]:
+    """The newest first, in pages."""
+    size = min(100, counted(request, "pageSize", 20))
+    begin = size * (counted(request, "pageNo", 1) - 1)
+    paid = request.settled(contract.symbol)[::-1][begin : begin + size]
+    return [
+        wire.PaidRate(contract.symbol, decimal(rate, 8), str(ts_ns // MS)) for ts_ns, rate in paid
+    ]
+
+
+def counted(request: Request, name: str, default: int) -> int:
+    text = request.query.get(name, "")
+    return max(1, int(text)) if text.isdecimal() else default
+
+
+def fills(request: Request, contract: Contract) -> list[dict[str, str]]:
+    return filled(request, contract, min(100, counted(request, "limit", 100)))
+
+
+def fills_history(request: Request, contract: Contract) -> list[dict[str, str]]:
+    """The same, only more of them, and the sides are capitalised."""
+    rows = filled(request, contract, min(1000, counted(request, "limit", 500)))
+    return [row | {"side": row["side"].capitalize()} for row in rows]
+
+
+def filled(request: Request, contract: Contract, count: int) -> list[dict[str, str]]:
+    made: Sequence[Print] = request.trades(contract.symbol)[-count:]
+    rows = (execution(contract, each, request.ts_made_ns) for each in reversed(made))
+    return [msgspec.structs.asdict(row) | {"symbol": contract.symbol} for row in rows]
+
+
+def listing(request: Request, contract: Contract) -> dict[str, object]:
     """A row of the instrument list."""
     blank = ("deliveryTime", "deliveryStartTime", "deliveryPeriod", "launchTime", "maintainTime")
     return {
@@ -252,11 +405,32 @@ def listing(contract: Contract) -> dict[str, object]:
         "offTime": "-1",
         "limitOpenTime": "-1",
         **dict.fromkeys(blank, ""),
-        "fundInterval": "8",
+        "fundInterval": str(request.ticker(contract.symbol).interval_h),
         "minLever": "1",
         "maxLever": "125",
         "posLimit": "0.1",
     }
+
+
+EMPTY = ("/api/v2/spot/public/coins", "/api/v2/spot/public/symbols", "/api/v2/margin/currencies")
+"""Lists of what this venue trades besides, and here does not."""
+MARKET: dict[str, Callable[[Request, Contract], object]] = {
+    f"{wire.MARKET}/contracts": listing,
+    f"{wire.MARKET}/current-fund-rate": fund_rate,
+    f"{wire.MARKET}/tickers": rest_ticker,
+}
+"""A row of each contract, or of one."""
+ONE: dict[str, Callable[[Request, Contract], object]] = {
+    f"{wire.MARKET}/merge-depth": merge_depth,
+    f"{wire.MARKET}/ticker": lambda request, contract: [rest_ticker(request, contract)],
+    f"{wire.MARKET}/symbol-price": symbol_price,
+    f"{wire.MARKET}/open-interest": open_interest,
+    f"{wire.MARKET}/funding-time": funding_time,
+    f"{wire.MARKET}/history-fund-rate": paid_rates,
+    f"{wire.MARKET}/fills": fills,
+    f"{wire.MARKET}/fills-history": fills_history,
+}
+"""Of one contract, which must be named."""
 
 
 BITGET = Dialect(

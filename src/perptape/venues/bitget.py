@@ -204,6 +204,7 @@ class FundRate(msgspec.Struct, Generic[Q, R, T], frozen=True):
     nextUpdate: T
     minFundingRate: str | None = ""
     """``null``: a test, or not listed yet; the tickers do not know it."""
+    maxFundingRate: str | None = ""
 
 
 class PaidRate(msgspec.Struct, Generic[R, T], frozen=True):
