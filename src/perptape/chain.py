@@ -50,7 +50,7 @@ class Chain(msgspec.Struct):
     def _change(self, update_id: int | None, follows: int | None) -> Verdict:
         if follows is None or update_id is None or self.last is None or follows == self.last:
             return self._apply(update_id)
-        if self._is_fresh and follows <= self.last < update_id:
+        if self._is_fresh and 0 <= follows <= self.last < update_id:
             return self._apply(update_id)
         most = OLD_AFTER_BASE if self._is_fresh else OLD_IN_A_ROW
         if 0 <= follows < update_id <= self.last and self._old < most:
