@@ -340,6 +340,11 @@ def test_after_a_reset_only_a_snapshot_makes_a_book():
     assert found == [Verdict.APPLY] * 2 + [Verdict.HOLE, Verdict.VOID, Verdict.APPLY]
 
 
+def test_a_reset_right_after_the_snapshot_is_a_hole_too():
+    assert steps(SNAPSHOT, RESET) == [Verdict.APPLY, Verdict.HOLE]
+    assert steps(SNAPSHOT, update(900, 0)) == [Verdict.APPLY, Verdict.HOLE]
+
+
 def test_a_reset_may_go_on_counting():
     found = steps(SNAPSHOT, UPDATE, update(900, 0), update(901, 900))
     assert found == [Verdict.APPLY] * 2 + [Verdict.HOLE, Verdict.VOID]

@@ -135,7 +135,7 @@ class Ticker(msgspec.Struct, Generic[Q, R, T], frozen=True, omit_defaults=True):
     markPrice: Q | None = None
     indexPrice: Q | None = None
     holdingAmount: Q | None = None
-    """Open interest in coins, one-sided."""
+    """Open interest in coins; that it is one-sided is nowhere said, and is what we take it for."""
 
 
 class Push(msgspec.Struct, Generic[A, R], frozen=True, omit_defaults=True):
