@@ -72,7 +72,7 @@ class Rest:
         """Ask for the venue's clock, for the tape alone."""
         if self._venue.time_path and self._clock.mono() >= self._banned_until:
             try:
-                await self._get("time", self._venue.time_path)
+                await self._get("time", self._venue.time_path, question=self._venue.time_body)
             except Unreachable as error:
                 self.note(Note(note="unreachable", reason=str(error)))
 
@@ -119,7 +119,8 @@ class Rest:
         for _ in range(PAGES):
             if path is None:
                 return
-            body = await self._get("instruments", path)
+            question = self._venue.instruments_body
+            body = await self._get("instruments", path, question=question)
             page = self._read(body)
             path = page.next_path
             yield page
@@ -133,13 +134,15 @@ class Rest:
         except Exception as error:  # a lying venue must not end the others
             raise Unreachable(f"its instrument list cannot be read: {error}") from error
 
-    async def _get(self, what: str, path: str, *, symbol: str = "", stream: str = "") -> bytes:
-        """Give the body of one answer. Raises Unreachable."""
+    async def _get(
+        self, what: str, path: str, *, symbol: str = "", stream: str = "", question: bytes = b""
+    ) -> bytes:
+        """Give the body of one answer, to a POST where there is a question. Raises Unreachable."""
         url = self._venue.rest + path
         sent = self._clock.now()[0]
         try:
             async with asyncio.timeout(REST_S):
-                status, headers, body = await self._fetch(url)
+                status, headers, body = await self._fetch(url, question)
         except TimeoutError as error:
             raise Unreachable(f"{url}: no answer within {REST_S:g} s") from error
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
@@ -161,9 +164,12 @@ class Rest:
             raise Unreachable(f"{url}: HTTP {status}", wait_ns)
         return body
 
-    async def _fetch(self, url: str) -> tuple[int, httpx2.Headers, bytes]:
-        headers = {**self._venue.headers, "Accept-Encoding": "identity"}
-        async with self._client.stream("GET", url, headers=headers) as answer:
+    async def _fetch(self, url: str, question: bytes) -> tuple[int, httpx2.Headers, bytes]:
+        method, headers = "GET", {**self._venue.headers, "Accept-Encoding": "identity"}
+        if question:
+            method, headers["Content-Type"] = "POST", "application/json"
+        call = self._client.stream(method, url, headers=headers, content=question or None)
+        async with call as answer:
             if answer.headers.get("Content-Encoding", "identity") != "identity":
                 raise ValueError("it is compressed, which we did not ask for")
             body = bytearray()

@@ -133,3 +133,30 @@ def test_the_venues_headers_go_along_and_bytes_that_are_no_text_survive(wires):
     _, tape, _ = wires.run(ask(wires, with_time, times=1))
     assert b"x-acme: 1" in seen[0] and b"accept-encoding: identity" in seen[0]
     assert "\ufffd" in answers(tape)[-1].body
+
+
+def test_a_question_goes_by_post(wires):
+    question, heard = b'{"type":"meta"}', []
+
+    async def main():
+        async def reply(peer):
+            head = await peer.reader.readuntil(b"\r\n\r\n")
+            heard.append((head.lower(), await peer.reader.readexactly(len(question))))
+            page = b'{"coins":["BTC"]}'
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page))
+
+        tape = wires.MemoryTape()
+        async with (
+            wires.serving(reply, handshake=False) as port,
+            open_client(Route(tls_context())) as client,
+        ):
+            venue = msgspec.structs.replace(wires.ACME, instruments_body=question)
+            rest = Rest(client, at(venue, f"http://127.0.0.1:{port}"), tape, Clock())
+            return await asyncio.wait_for(rest.ask(), 5), tape
+
+    found, tape = wires.run(main())
+    assert [each.name for each in found] == ["BTC-USDT-PERP"]
+    ((head, body),) = heard
+    assert head.startswith(b"post /instruments http/1.1\r\n") and body == question
+    assert b"content-type: application/json" in head and b"x-acme: 1" in head
+    assert [a.body for a in answers(tape)] == ['{"coins":["BTC"]}']
