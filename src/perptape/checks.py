@@ -28,6 +28,8 @@ LONGEST, MEAN = 4, 100
 """It is stalled after so many times its longest or its mean gap, whichever is more."""
 GAPS = 100
 """From so many gaps on its cadence is known."""
+PAUSE_NS, PAUSE = 1 * NS, 20
+"""A stream that said nothing for this long, or so many times its mean gap, was not awake."""
 PROMISED = 3
 """So many repetitions that the venue promises must fail to come."""
 CONTRADICTED_NS = 2 * NS
@@ -95,13 +97,15 @@ class Checks:
         return True
 
     def _others_move(self, stream: Stream, ts: int) -> bool:
+        """Tell whether another venue spoke all the while, of which we know that it does."""
         if stream.promised_ns:
             return True
-        after = stream.last + min(stream.bound, ts - stream.last) // 2
+        begin, end = stream.last + stream.bound // 2, ts - stream.bound // 2
         mine = stream.market.partition(":")[0]
         return any(
-            peer.last > after and peer.gaps >= GAPS and not peer.market.startswith(f"{mine}:")
+            peer.awake_since < begin and peer.last > end and peer.gaps >= GAPS
             for peer in self._peers[stream.channel, _base(stream)]
+            if not peer.market.startswith(f"{mine}:")
         )
 
     def learn(self, stream: Stream, gap: int) -> None:
@@ -112,6 +116,7 @@ class Checks:
             stream.bound = PROMISED * stream.promised_ns + NS
         elif stream.gaps >= GAPS:
             mean_ns = stream.gaps_ns // stream.gaps
+            stream.pause = max(PAUSE_NS, PAUSE * mean_ns)
             stream.bound = max(floor_ns, LONGEST * stream.longest_ns, MEAN * mean_ns)
 
     def end(self, ts: int) -> None:

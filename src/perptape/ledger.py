@@ -143,20 +143,26 @@ class Ledger:
                     self.unnamed += 1
                     continue
             if seq != stream.seq:
-                gap = ts - stream.last
-                if gap > stream.bound and checks.late(stream, ts):
-                    pass
-                elif stream.trusted and not wire.imported:
-                    stream.gaps += 1
-                    stream.gaps_ns += gap
-                    if gap > stream.longest_ns or not stream.gaps % LEARN_EVERY:
-                        checks.learn(stream, gap)
+                self._beat(stream, wire, ts)
                 stream.seq = seq
                 stream.frames += 1
                 stream.last = ts
             row = checks.take(event, stream, wire, seq, ts)
             if row is not None and rows is not None:
                 rows[kind].add(seq, ts, stream.terms, row)
+
+    def _beat(self, stream: Stream, wire: Wire, ts: int) -> None:
+        """Take in the time since a stream's last frame."""
+        gap = ts - stream.last
+        if gap > stream.pause:
+            stream.awake_since = ts
+        if gap > stream.bound and self._checks.late(stream, ts):
+            return  # what it is not allowed is not learned
+        if stream.trusted and not wire.imported:
+            stream.gaps += 1
+            stream.gaps_ns += gap
+            if gap > stream.longest_ns or not stream.gaps % LEARN_EVERY:
+                self._checks.learn(stream, gap)
 
     # Which stream an event belongs to
 

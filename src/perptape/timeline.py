@@ -77,6 +77,10 @@ class Stream(msgspec.Struct):
     """It speaks of news only, and may have none for long."""
     bound: int = NEVER
     """Time without a frame, in ns, after which it counts as stalled while others speak."""
+    pause: int = 2 * NS
+    """A time without a frame that is none of its own cadence."""
+    awake_since: int = 0
+    """When the last pause ended."""
     gaps: int = 0
     """Between its frames while it was trusted: how many, how long together, and the longest."""
     gaps_ns: int = 0
