@@ -12,22 +12,6 @@ ccxt_pro = pytest.importorskip("ccxt.pro", reason="ccxt is not installed")
 BTC, WITHIN_S = "BTC/USDT:USDT", 20
 
 
-def bybit(origin):
-    return ccxt_pro.bybit(
-        {
-            "options": {"defaultType": "swap", "fetchMarkets": {"types": ["linear"]}},
-            "urls": {
-                "api": {
-                    "public": origin,
-                    "ws": {
-                        "public": {"linear": origin.replace("http", "ws") + "/v5/public/linear"}
-                    },
-                }
-            },
-        }
-    )
-
-
 def gate(origin):
     rest = origin + "/api/v4"
     return ccxt_pro.gate(
@@ -66,7 +50,7 @@ async def best_quote(client):
 
 
 @pytest.mark.parametrize("watch", [best_of_book, best_quote])
-@pytest.mark.parametrize(("make", "venue"), [(bybit, "bybit"), (gate, "gateio")])
+@pytest.mark.parametrize(("make", "venue"), [(gate, "gateio")])
 def test_ccxt_reads_the_top_of_the_book(make, venue, watch):
     seen = asyncio.run(watched(make, venue, watch))
     assert len({repr(top) for top in seen}) > 1

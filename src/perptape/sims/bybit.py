@@ -1,9 +1,13 @@
 """Bybit's half of the conversation: the public linear socket and v5 REST.
 
-Odd here: a subscribe frame is all or nothing and the error names one topic, the ack names none,
-the pong's op stays ``ping``, and ``orderbook.1`` has snapshots only, repeated after three quiet
-seconds under the same ``u``.
+Odd here: a subscribe frame is all or nothing and the error names one topic, the ack names none and
+may come after a book's first snapshot, the pong's op stays ``ping``, ``orderbook.1`` has snapshots
+only, repeated after three quiet seconds under the same ``u``, and a ticker's delta holds what
+changed alone.
 """
+
+import zlib
+from itertools import pairwise
 
 import msgspec
 
@@ -20,9 +24,10 @@ from perptape.sims.dialect import (
     State,
     Stream,
     Talk,
+    Ticker,
     Topic,
 )
-from perptape.sims.market import Contract, Levels, Step, delta, levels
+from perptape.sims.market import Contract, Levels, Step, Top, delta, levels
 from perptape.sims.scenario import COINS
 from perptape.venues import bybit as wire
 
@@ -31,8 +36,11 @@ CHECK_EVERY_NS = 30 * NS
 U = 31_398_000
 SEQ = 764_144_000_000
 FAMILIES = ("linear", "inverse", "spot", "option")
-ROWS = 500  # of the instrument list, if the request says nothing
+ROWS = 500  # of instruments and trades, if the request says nothing
 MOST_ROWS = 1000
+MOST_PAYMENTS = 200
+INTERVALS_MIN = {"5min": 5, "15min": 15, "30min": 30, "1h": 60, "4h": 240, "1d": 1440}
+MINUTE_NS = 60 * NS
 STEPS = {  # tick, lot
     "BTC": ("0.10", "0.001"),
     "ETH": ("0.01", "0.01"),
@@ -90,7 +98,14 @@ def subscribe(talk: Talk, ask: Ask, board: Board) -> list[Act]:
         if topic in talk.topics or topic in topics:
             return [reply(talk, ask, f"error:already subscribed,topic:{name}")]
         topics.append(topic)
-    return [reply(talk, ask, "", success=True), *(Join(topic) for topic in topics)]
+    ack, joins = reply(talk, ask, "", success=True), [Join(topic) for topic in topics]
+    return [*joins, ack] if is_hasty(talk, topics[0]) else [ack, *joins]
+
+
+def is_hasty(talk: Talk, topic: Topic) -> bool:
+    """Whether the first snapshot overtakes the ack: of half the deeper books."""
+    drawn = zlib.crc32(f"{talk.token}{topic}".encode()) % 2
+    return topic.stream in wire.DEPTHS and drawn == 0
 
 
 def read_topic(name: str, board: Board) -> Topic | None:
@@ -133,25 +148,143 @@ def orderbook1(state: State) -> bytes:
 
 def deep(state: State) -> bytes:
     """A snapshot, then deltas whose ``u`` counts up by one; prices are padded."""
-    depth = int(state.topic.stream.partition(".")[2])
+    contract, depth = state.contract, int(state.topic.stream.partition(".")[2])
     if state.previous is None:
-        action, (bids, asks) = "snapshot", levels(state.contract, state.top, depth)
+        bids, asks = levels(contract, state.top, depth)
     else:
-        action = "delta"
-        bids, asks = delta(state.contract, state.since(), state.top, depth)
-    return (
-        f'{{"topic":"{state.topic.stream}.{state.contract.symbol}","type":"{action}",'
-        f'"ts":{state.ts_send_ns // MS},"data":{{"s":"{state.contract.symbol}",'
-        f'"b":{side(state.contract, bids)},"a":{side(state.contract, asks)},'
-        f'"u":{U + state.nth},"seq":{SEQ + state.top.update_id}}},'
-        f'"cts":{state.ts_event_ns // MS}}}'
-    ).encode()
+        bids, asks = delta(contract, state.since(), state.top, depth)
+    book: wire.Depth[str, str] = wire.Depth(
+        s=contract.symbol,
+        b=side(contract, bids),
+        a=side(contract, asks),
+        u=U + state.nth,
+        seq=SEQ + state.top.update_id,
+    )
+    push = wire.DepthPush(
+        topic=f"{state.topic.stream}.{contract.symbol}",
+        type="snapshot" if state.previous is None else "delta",
+        ts=state.ts_send_ns // MS,
+        data=book,
+        cts=state.ts_event_ns // MS,
+    )
+    return msgspec.json.encode(push)
 
 
-def side(contract: Contract, book: Levels) -> str:
+def side(contract: Contract, book: Levels) -> list[tuple[str, str]]:
     tick, lot = contract.tick, contract.lot
-    rows = (f'["{tick.padded(price)}","{lot.padded(qty) if qty else 0}"]' for price, qty in book)
-    return f"[{','.join(rows)}]"
+    return [(tick.padded(price), lot.padded(qty) if qty else "0") for price, qty in book]
+
+
+def public_trade(state: State) -> bytes:
+    """All fills of one taker order."""
+    prices = [state.trades[0].price, *(trade.price for trade in state.trades)]
+    directions = [direction(old, new) for old, new in pairwise(prices)]
+    push: wire.TradePush[str, str] = wire.TradePush(
+        topic=f"publicTrade.{state.contract.symbol}",
+        type="snapshot",
+        ts=state.ts_send_ns // MS,
+        data=[fill(state, n, words) for n, words in enumerate(directions)],
+    )
+    return msgspec.json.encode(push)
+
+
+def fill(state: State, n: int, words: str) -> wire.Print[str, str]:
+    trade, contract = state.trades[n], state.contract
+    return wire.Print(
+        T=state.ts_made_ns(trade.at_ns) // MS,
+        s=contract.symbol,
+        S="Buy" if trade.is_buy else "Sell",
+        v=contract.lot.padded(trade.lots),
+        p=contract.tick.padded(trade.price),
+        L=words,
+        i=trade_id(trade.number),
+        BT=False,
+        RPI=False,
+        seq=SEQ + state.top.update_id,
+    )
+
+
+def direction(old: int, new: int) -> str:
+    if old == new:
+        return "ZeroPlusTick"
+    return "PlusTick" if new > old else "MinusTick"
+
+
+def trade_id(number: int) -> str:
+    return f"{number:08x}-dcc0-58e8-a4c5-{number:012x}"
+
+
+def tickers(state: State) -> bytes:
+    """All there is for a new listener, else what differs from what was told."""
+    ticker, told, top = state.ticker, state.told, state.top
+    if ticker is None:
+        return b""
+    fields = told_fields(state.contract, ticker)
+    if told is None:
+        fields |= best(state.contract, top) | EMPTY
+    else:
+        before = told_fields(state.contract, told)
+        fields = {name: text for name, text in fields.items() if before[name] != text}
+        if top.due_ns >= told.at_ns:
+            fields |= best(state.contract, top)
+    if not fields:
+        return b""
+    push = {
+        "topic": f"tickers.{state.contract.symbol}",
+        "type": "delta" if told else "snapshot",
+        "data": {"symbol": state.contract.symbol} | fields,
+        "cs": SEQ + top.update_id,
+        "ts": state.ts_send_ns // MS,
+    }
+    return msgspec.json.encode(push)
+
+
+EMPTY = {"preOpenPrice": "", "preQty": "", "curPreListingPhase": ""}
+
+
+def told_fields(contract: Contract, ticker: Ticker) -> dict[str, str]:
+    """What a ticker says beside the best prices; its open interest counts both sides."""
+    tick, lot = contract.tick, contract.lot
+    last, day = ticker.last * tick.value, f"{contract.price:.{tick.decimals}f}"
+    both = 2 * ticker.open_interest
+    value = ticker.open_interest * lot.value * ticker.mark_price
+    volume = ticker.volume * lot.value
+    return {
+        "tickDirection": "ZeroPlusTick",
+        "price24hPcnt": f"{last / contract.price - 1:.6f}",
+        "lastPrice": tick.padded(ticker.last),
+        "prevPrice24h": day,
+        "highPrice24h": f"{1.02 * contract.price:.{tick.decimals}f}",
+        "lowPrice24h": f"{0.98 * contract.price:.{tick.decimals}f}",
+        "prevPrice1h": day,
+        "markPrice": f"{ticker.mark_price:.{tick.decimals}f}",
+        "indexPrice": f"{ticker.index_price:.{tick.decimals}f}",
+        "openInterest": lot.padded(both),
+        "openInterestValue": f"{2 * value:.2f}",
+        "turnover24h": f"{volume * last:.4f}",
+        "volume24h": f"{volume:.4f}",
+        "fundingIntervalHour": str(ticker.interval_h),
+        "fundingCap": "0.005",
+        "singleOpenInterest": lot.padded(ticker.open_interest),
+        "singleOpenInterestValue": f"{value:.2f}",
+        "nextFundingTime": str(ticker.ts_funding_ns // MS),
+        "fundingRate": rate_text(ticker.rate),
+    }
+
+
+def best(contract: Contract, top: Top) -> dict[str, str]:
+    tick, lot = contract.tick, contract.lot
+    return {
+        "bid1Price": tick.padded(top.bid),
+        "bid1Size": lot.padded(top.bid_lots),
+        "ask1Price": tick.padded(top.ask),
+        "ask1Size": lot.padded(top.ask_lots),
+    }
+
+
+def rate_text(rate: float) -> str:
+    """To eight decimals, without the last zeros."""
+    return f"{rate:.8f}".rstrip("0").rstrip(".")
 
 
 STREAMS = {
@@ -159,11 +292,13 @@ STREAMS = {
     "orderbook.50": Stream(deep, every_ns=20 * MS),
     "orderbook.200": Stream(deep, every_ns=100 * MS),
     "orderbook.1000": Stream(deep, every_ns=200 * MS),
+    "publicTrade": Stream(public_trade, tells="trades", greets=False),
+    "tickers": Stream(tickers, tells="ticker", every_ns=100 * MS),
 }
 
 
 def rest(request: Request, board: Board) -> Answer:
-    """Server time, instruments and books; request errors come with HTTP 200."""
+    """Server time and what is said of markets; request errors come with HTTP 200."""
     if request.path == "/v5/market/time":
         seconds, nanos = str(request.now_ns // NS), str(request.now_ns)
         return result(request, {"timeSecond": seconds, "timeNano": nanos})
@@ -211,7 +346,10 @@ def instruments(request: Request, category: str, found: list[Contract]) -> Answe
     begin, end = int(cursor), int(cursor) + int(limit)
     page = {
         "category": category,
-        "list": [listing(contract) for contract in found[begin:end]],
+        "list": [
+            listing(contract, request.ticker(contract.symbol).interval_h)
+            for contract in found[begin:end]
+        ],
         "nextPageCursor": str(end) if end < len(found) else "",
     }
     return result(request, page)
@@ -226,7 +364,90 @@ def book(request: Request, category: str, found: list[Contract]) -> Answer:
     return result(request, depth(request, found[0], int(limit)))
 
 
-MARKET = {"/v5/market/instruments-info": instruments, "/v5/market/orderbook": book}
+def ticker_list(request: Request, category: str, found: list[Contract]) -> Answer:
+    rows = [
+        {"symbol": contract.symbol}
+        | told_fields(contract, request.ticker(contract.symbol))
+        | best(contract, request.tops(contract.symbol))
+        | EMPTY
+        for contract in found
+    ]
+    return result(request, {"category": category, "list": rows})
+
+
+def funding_history(request: Request, category: str, found: list[Contract]) -> Answer:
+    """What was paid, the newest first; a begin needs an end."""
+    query = request.query
+    begin, end, limit = (query.get(name) for name in ("startTime", "endTime", "limit"))
+    said = [text for text in (begin, end, limit) if text is not None]
+    if "symbol" not in query or not found:
+        return failure(request, "params error: symbol invalid")
+    if not all(text.isdigit() for text in said) or (begin and not end):
+        return failure(request, "params error: time or limit invalid")
+    since_ms, until_ms = int(begin or 0), int(end or request.now_ns // MS)
+    rows = [
+        {
+            "symbol": found[0].symbol,
+            "fundingRate": rate_text(rate),
+            "fundingRateTimestamp": str(paid_ns // MS),
+        }
+        for paid_ns, rate in reversed(request.settled(found[0].symbol))
+        if since_ms <= paid_ns // MS <= until_ms
+    ]
+    rows = rows[: min(MOST_PAYMENTS, int(limit or MOST_PAYMENTS))]
+    return result(request, {"category": category, "list": rows})
+
+
+def open_interest(request: Request, category: str, found: list[Contract]) -> Answer:
+    """The last row alone: the present, at the last whole interval."""
+    minutes = INTERVALS_MIN.get(request.query.get("intervalTime", ""))
+    if "symbol" not in request.query or not found:
+        return failure(request, "params error: symbol invalid")
+    if minutes is None:
+        return failure(request, "params error: intervalTime invalid")
+    (contract,), ticker = found, request.ticker(found[0].symbol)
+    row = {
+        "openInterest": f"{2 * ticker.open_interest * contract.lot.value:.8f}",
+        "singleOpenInterest": contract.lot.padded(ticker.open_interest),
+        "timestamp": str(request.now_ns // (minutes * MINUTE_NS) * minutes * 60_000),
+    }
+    page = {"symbol": contract.symbol, "category": category, "list": [row], "nextPageCursor": ""}
+    return result(request, page)
+
+
+def recent_trades(request: Request, category: str, found: list[Contract]) -> Answer:
+    """The newest first."""
+    limit = request.query.get("limit", str(ROWS))
+    if "symbol" not in request.query or not found:
+        return failure(request, "params error: symbol invalid")
+    if not limit.isdigit() or not 0 < int(limit) <= MOST_ROWS:
+        return failure(request, "params error: limit invalid")
+    (contract,) = found
+    rows = [
+        {
+            "execId": trade_id(trade.number),
+            "symbol": contract.symbol,
+            "price": contract.tick.padded(trade.price),
+            "size": contract.lot.padded(trade.lots),
+            "side": "Buy" if trade.is_buy else "Sell",
+            "time": str(request.ts_made_ns(trade.at_ns) // MS),
+            "isBlockTrade": False,
+            "isRPITrade": False,
+            "seq": str(SEQ + trade.number),
+        }
+        for trade in request.trades(contract.symbol)[: -int(limit) - 1 : -1]
+    ]
+    return result(request, {"category": category, "list": rows})
+
+
+MARKET = {
+    "/v5/market/instruments-info": instruments,
+    "/v5/market/orderbook": book,
+    "/v5/market/tickers": ticker_list,
+    "/v5/market/funding/history": funding_history,
+    "/v5/market/open-interest": open_interest,
+    "/v5/market/recent-trade": recent_trades,
+}
 
 
 def depth(request: Request, contract: Contract, limit: int) -> dict[str, object]:
@@ -244,8 +465,8 @@ def depth(request: Request, contract: Contract, limit: int) -> dict[str, object]
     }
 
 
-def listing(contract: Contract) -> dict[str, object]:
-    """A row of the instrument list."""
+def listing(contract: Contract, interval_h: int) -> dict[str, object]:
+    """A row of the instrument list; its funding interval is in minutes."""
     tick, lot = contract.tick, contract.lot
     return {
         "symbol": contract.symbol,
@@ -272,7 +493,7 @@ def listing(contract: Contract) -> dict[str, object]:
             "minNotionalValue": "5",
         },
         "unifiedMarginTrade": True,
-        "fundingInterval": 480,
+        "fundingInterval": 60 * interval_h,
         "settleCoin": "USDT",
         "copyTrading": "both",
         "upperFundingRate": "0.00375",
