@@ -12,6 +12,7 @@ import zlib
 import httpx2
 import msgspec
 import pytest
+import uvloop
 import websockets
 from websockets.asyncio.client import connect
 
@@ -35,7 +36,8 @@ def go(test):
         async with asyncio.timeout(WITHIN_S):
             return await test
 
-    return asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the command runs
+        return runner.run(bounded())
 
 
 def fast(faults=(), **changes):

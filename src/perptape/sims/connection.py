@@ -5,7 +5,7 @@ import itertools
 import socket
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from perptape.sims import websocket
 from perptape.sims.dialect import Answer, Hangup, Talk
@@ -48,10 +48,9 @@ class Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  of a TCP server
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods
         self.port = transport.get_extra_info("peername")[1]
-        self._deadline = self._later(HANDSHAKE_S, transport.abort)
+        self._deadline = self._later(HANDSHAKE_S, self.abort)
         self._host.came(self)
 
     def data_received(self, data: bytes) -> None:
@@ -166,7 +165,7 @@ class Connection(asyncio.Protocol):
         self._ends = True
         self._deadline.cancel()
         self._transport.write_eof()
-        self._deadline = self._later(LINGER_S, self._transport.abort)
+        self._deadline = self._later(LINGER_S, self.abort)
 
     @staticmethod
     def _later(seconds: float, then: Callable[[], None]) -> asyncio.TimerHandle:
