@@ -16,7 +16,7 @@ from perptape.venues import VENUES
 
 SECONDS = 3
 COINS = tuple(scenario.COINS)
-UNSENT = {"hyperliquid"}
+UNSENT = {"hyperliquid", "okx"}
 """Those that do not say when they sent it."""
 
 

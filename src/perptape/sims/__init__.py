@@ -16,16 +16,20 @@ import uvloop
 from perptape.errors import BadUsage
 from perptape.events import NS
 from perptape.sims import scenario as scenarios
+from perptape.sims.binance import BINANCE
 from perptape.sims.bitget import BITGET
 from perptape.sims.bybit import BYBIT
 from perptape.sims.gateio import GATEIO
 from perptape.sims.htx import HTX
 from perptape.sims.hyperliquid import HYPERLIQUID
+from perptape.sims.okx import OKX
 from perptape.sims.scenario import Scenario
 from perptape.sims.server import Server
 from perptape.sims.truth import Truth, make_folder
 
-VENUES = {dialect.name: dialect for dialect in (BITGET, HTX, GATEIO, BYBIT, HYPERLIQUID)}
+VENUES = {
+    dialect.name: dialect for dialect in (BITGET, HTX, GATEIO, BYBIT, BINANCE, OKX, HYPERLIQUID)
+}
 LAST_PORT = 65_535
 INTERRUPTED = 128  # plus the signal's number: the exit code
 

@@ -63,6 +63,8 @@ R = TypeVar("R")
 """A rate in a wire type: ``Rate`` when read, ``str`` when written."""
 Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Blank = Literal[""]
+Side = Literal["buy", "sell"]
+Action = Literal["snapshot", "update", ""]
 
 
 class Arg(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,7 +78,7 @@ class Push(msgspec.Struct, frozen=True, omit_defaults=True):
     """A frame of data; the body waits until its channel is known."""
 
     arg: Arg = Arg()
-    action: Literal["snapshot", "update", ""] = ""
+    action: Action = ""
     """Of ``books`` alone."""
     data: msgspec.Raw = msgspec.Raw(b"")
     event: str = ""
@@ -129,7 +131,7 @@ class Deal(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
     tradeId: str
     px: P
     sz: Q
-    side: Literal["buy", "sell"]
+    side: Side
     ts: T
     count: str = ""
     source: str = ""
@@ -150,21 +152,22 @@ class Gauge(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
     """Contracts, one-sided."""
 
 
-class FundingRate(msgspec.Struct, Generic[R, T], frozen=True, omit_defaults=True):
+class FundingRate(msgspec.Struct, Generic[R, T], frozen=True, kw_only=True):
     """The rate to be paid at ``fundingTime``, and the one paid last."""
 
+    instType: str = ""
     instId: str
+    method: str = ""
     fundingRate: R | Blank
     fundingTime: T | Blank
-    ts: T
+    nextFundingRate: str = ""
     nextFundingTime: T | Blank = ""
     prevFundingTime: T | Blank = ""
     """Of newer frames."""
     settFundingRate: R | Blank = ""
     """``settled``: paid last; ``processing``: being paid now."""
     settState: str = ""
-    nextFundingRate: str = ""
-    method: str = ""
+    ts: T
 
 
 class Paid(msgspec.Struct, frozen=True):
