@@ -190,14 +190,14 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     e: str = ""
 
 
-class Snapshot(msgspec.Struct, Generic[P, Q], frozen=True):
+class Snapshot(msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True):
     """The answer of REST depth."""
 
     lastUpdateId: Id
-    bids: list[tuple[P, Q]]
-    asks: list[tuple[P, Q]]
     E: Ms | None = None
     T: Ms | None = None
+    bids: list[tuple[P, Q]]
+    asks: list[tuple[P, Q]]
 
 
 class OpenInterest(msgspec.Struct, Generic[Q], frozen=True):
