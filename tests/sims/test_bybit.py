@@ -174,6 +174,28 @@ def test_one_bad_topic_never_costs_a_good_one(table):
     ]
 
 
+def test_a_lost_change_is_healed_by_subscribing_anew(table):
+    seat = table("bybit")
+    talk, asked = seat.connect(), topic("books")
+    session = Session(BYBIT, [Wanted("bybit:x", asked)], 0)
+    sent, snapshots, lost = [], [], False
+    for step in range(1, 150):
+        now = step * STEP_NS
+        frames = session.to_send(now, now)
+        sent += frames
+        said = [each for frame in frames for each in seat.say(talk, frame, now)]
+        said += seat.turn(talk, now)
+        if not lost and step > 50 and b'"delta"' in b"".join(said):
+            lost, said = True, []
+        snapshots += [(step, frame) for frame in said if b'"type":"snapshot"' in frame]
+        session.receive(said, now)
+    asking, leaving = BYBIT.subscribe([asked], 0), BYBIT.unsubscribe([asked], 0)
+    assert lost and sent == asking + leaving + asking
+    assert len(snapshots) == 2
+    (note,) = (note for note in session.notes() if note.note == "resync")
+    assert note.market == "bybit:x" and "follows" in note.reason
+
+
 def rest(seat, target, at_ns=0):
     url = urlsplit(target)
     answer = seat.exchange.rest(url.path, dict(parse_qsl(url.query)), {}, seat.start_ns + at_ns)
