@@ -10,6 +10,7 @@ from perptape.sims import scenario
 from perptape.sims.hyperliquid import HYPERLIQUID as DIALECT
 from perptape.sims.hyperliquid import REPLAY, SERVED_NS
 from perptape.sims.market import levels
+from perptape.sims.schedule import Schedule
 from perptape.venues.hyperliquid import HYPERLIQUID
 from perptape.venues.venue import Accepted
 
@@ -279,3 +280,24 @@ def test_its_list_and_history(table):
     hours = [row["time"] // 3_600_000 for row in found]
     assert len(hours) > 20 and hours == list(range(hours[0], hours[0] + len(hours)))
     assert all(float(row["fundingRate"]) != 0 for row in found)
+
+
+def test_a_scenarios_coin_is_told_by_the_venues_own_name(table):
+    seats = {name: table(name) for name in ("hyperliquid", "bybit")}
+    facts, coin = [], "BTC-USDT-PERP"
+    fault = scenario.Fault(NS, "hyperliquid", "silence", NS, coin)
+    planted = scenario.Episode(NS, NS, coin, "hyperliquid", "bybit", 5.0)
+    played = scenario.Scenario(faults=(fault,), episodes=(planted,))
+    exchanges = {name: seat.exchange for name, seat in seats.items()}
+    schedule = Schedule(played, exchanges, facts.append)
+    start_ns = seats["bybit"].start_ns
+    schedule.start(start_ns)
+    for seat in seats.values():
+        seat.start(start_ns)
+    for tenth in range(40):
+        for exchange in exchanges.values():
+            exchange.turn(start_ns + tenth * NS // 10)
+        schedule.turn(start_ns + tenth * NS // 10)
+    told = {fact.what: fact for fact in facts}
+    assert told["fault"].market == told["episode"].market == "hyperliquid:BTC-USD-PERP"
+    assert told["episode"].buy == "bybit:BTC-USDT-PERP"

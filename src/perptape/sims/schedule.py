@@ -101,19 +101,24 @@ class Schedule:
         self._tell_fault(running, now_ns, cut=cut)
 
     def _tell_fault(self, running: Running, now_ns: int, *, cut: bool = False) -> None:
-        fault = running.fault
+        fault, name = running.fault, running.fault.instrument
         self._tell(
             Fact(
                 what="fault",
                 kind=fault.kind,
                 venue=fault.venue,
-                market=None if fault.instrument is None else f"{fault.venue}:{fault.instrument}",
+                market=None if name is None else self._market(fault.venue, name),
                 ts_start=running.ts_start,
                 ts_end=now_ns,
                 connections=running.struck,
                 cut=cut,
             )
         )
+
+    def _market(self, venue: str, instrument: str) -> str:
+        """As the venue lists the coin: ``hyperliquid:BTC-USD-PERP``."""
+        contracts = self._exchanges[venue].dialect.contracts
+        return f"{venue}:{contracts[instrument.partition('-')[0]].instrument}"
 
     def _hurt(self, fault: Fault, exchange: Exchange, symbol: str | None) -> None:
         def done(symbol: str, crc32: int, now_ns: int) -> None:
@@ -150,8 +155,8 @@ class Schedule:
         self._tell(
             Fact(
                 what="episode",
-                market=f"{episode.sell}:{episode.instrument}",
-                buy=f"{episode.buy}:{episode.instrument}",
+                market=self._market(episode.sell, episode.instrument),
+                buy=self._market(episode.buy, episode.instrument),
                 edge_bps=episode.edge_bps,
                 ts_start=self._start_ns + episode.at_ns,
                 ts_end=min(now_ns, self._start_ns + episode.end_ns),
