@@ -97,8 +97,8 @@ def hear(talk: Talk, payload: bytes, board: Board, now_ns: int) -> list[Act]:
 
 def answered(talk: Talk, ask: Ask) -> None:
     """A pong to any open ping answers them all."""
-    said = ask.pong if ask.op != "pong" else int(ask.ts) if ask.ts.isdecimal() else None
-    if said is not None and said in talk.unanswered:
+    pinged = {str(ms) for ms in talk.unanswered}
+    if ask.pong in talk.unanswered or (ask.op == "pong" and ask.ts in pinged):
         talk.unanswered.clear()
         talk.beat_ns = talk.pinged_ns + PING_EVERY_NS[talk.path]
 
@@ -576,7 +576,7 @@ def history(request: Request, contract: Contract) -> Answer:
 
 
 def count(request: Request, name: str, default: int) -> int:
-    text = request.query.get(name, "")
+    text = request.query.get(name, "")[:9]
     return int(text) or default if text.isdecimal() else default
 
 
