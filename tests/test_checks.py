@@ -71,11 +71,14 @@ class Story:
     def note(self, at_s, wire, note):
         self.add(at_s, wire, Kind.NOTE, msgspec.json.encode(Note(note)))
 
-    def read(self):
+    def read(self, batches=1):
         """The ledger's opinion: (from, to, trusted, reason) of each channel of each venue."""
         ordered = sorted(self.told, key=lambda frame: frame[0])
         ledger = Ledger()
-        ledger.batch(batch(ordered, self.wires), self.rows)
+        each = -(-len(ordered) // batches)
+        for start in range(0, len(ordered), each):
+            part = batch(ordered[start : start + each], self.wires, start + 1)
+            ledger.batch(part, self.rows)
         self.result = ledger.finish()
         found = {}
         for i in self.result.intervals:
@@ -85,12 +88,12 @@ class Story:
         return found
 
 
-def batch(frames, wires):
+def batch(frames, wires, first_seq):
     count = len(frames)
     payloads = [payload for _, _, _, payload in frames]
     times = np.array([ts for ts, _, _, _ in frames], np.int64)
     return Batch(
-        first_seq=1,
+        first_seq=first_seq,
         wire=np.array([wire for _, wire, _, _ in frames], np.uint32),
         kind=np.array([kind for _, _, kind, _ in frames], np.uint8),
         ts_recv=times,
@@ -300,6 +303,28 @@ def test_channels_that_were_not_asked_for_are_left_on_the_tape(story):
     story.say(1, one, Funding("BTC", 2, None, rate=0.0001))
     assert set(story.read()) == {("a", "marks")}
     assert not len(story.rows[Funding])
+
+
+def test_two_coins_under_one_ticker_are_not_compared(story, monkeypatch):
+    monkeypatch.setitem(VENUES, "c", venue("c"))
+    for name, price in (("a", 100.0), ("b", 100.5), ("c", 7.0)):
+        wire = story.open(0, name, "quotes", "trades")
+        steadily(story, wire, quote(price, price + 1), 0, 20, 0.5)
+        story.say(3, wire, trade(price))
+    found = story.read(batches=10)
+    assert untrusted(found["a", "quotes"]) == untrusted(found["b", "quotes"]) == []
+    assert untrusted(found["c", "quotes"]) == [(0, 19.5, "quarantine")]
+    assert untrusted(found["c", "trades"]) == [(0, 19.5, "quarantine")]
+    assert len(story.rows[Quote]) == 120, "it stays in the tables"
+
+
+def test_a_price_that_was_odd_for_a_moment_is_not_put_aside(story):
+    one, other = story.open(0, "a", "quotes"), story.open(0, "b", "quotes")
+    steadily(story, one, quote(), 0, 20, 0.5)
+    steadily(story, other, quote(), 0, 20, 0.5)
+    story.say(9.9, other, quote(50.0, 51.0))
+    found = story.read(batches=20)
+    assert untrusted(found["a", "quotes"]) == untrusted(found["b", "quotes"]) == []
 
 
 def test_every_bound_is_one_a_clean_market_keeps():

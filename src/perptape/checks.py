@@ -4,8 +4,10 @@ All of it is computed behind the tape, in its order, the same live and afterward
 """
 
 import math
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -34,6 +36,10 @@ PROMISED = 3
 """So many repetitions that the venue promises must fail to come."""
 CONTRADICTED_NS = 2 * NS
 """A book that contradicts the quotes for so long is wrong."""
+HOUR_NS = 3600 * NS
+ODD_RATIO, ODD_NS = 1.3, 5 * NS
+"""A market whose price is so many times that of the same coin elsewhere, for so long, is of
+another coin; a price older than that is not compared."""
 OUTSIDE, OUTSIDE_NS, OUTSIDE_BPS = 5, 1 * NS, 5.0
 """So many trades in a row, over at least such a time, so far outside quotes that did not change
 meanwhile, prove these old."""
@@ -74,7 +80,9 @@ class Checks:
             self._peers[stream.channel, _base(stream)].append(stream)
             self._own[stream.market, stream.channel] = stream
         stream.doubt = ""
-        stream.content = Content(wire.number, seq, book=-1 if old is None else old.book)
+        stream.content = Content(wire.number, seq)
+        if old is not None:
+            stream.content.book, stream.content.paid_until = old.book, old.paid_until
         return stream.content
 
     def _void(self, stream: Stream, ts: int, reason: str, words: str) -> None:
@@ -125,6 +133,33 @@ class Checks:
             for stream in streams:
                 if ts - stream.last > stream.bound:
                     self.late(stream, ts)
+
+    # Two coins under one ticker
+
+    def guard(self, ts: int, unit: Callable[[Stream], float]) -> None:
+        """Put markets aside whose price is not that of the coin elsewhere.
+
+        ``unit``: how many coins a stream's printed price buys.
+        """
+        for (channel, base), streams in self._peers.items():
+            if channel == "quotes" and len(streams) > 1:
+                self._guard(base, {s: mid for s in streams if (mid := _mid(s, ts, unit))}, ts)
+
+    def _guard(self, base: str, mids: dict[Stream, float], ts: int) -> None:
+        for stream, mid in mids.items():
+            content = stream.content
+            # Of two nobody knows which is wrong: each is held against the other.
+            others = [m for s, m in mids.items() if s is not stream]
+            if not others or content is None:
+                continue
+            usual = others[0] if len(others) == 1 else median(mids.values())
+            if max(mid / usual, usual / mid) < ODD_RATIO:
+                content.odd_since = 0
+            elif not content.odd_since:
+                content.odd_since = ts
+            elif ts - content.odd_since >= ODD_NS:
+                words = f"its price per {base} is {mid:g}, elsewhere it is {usual:g}: another coin?"
+                self._trust.quarantine(stream.market, words)
 
     # What it says
 
@@ -245,6 +280,14 @@ class Checks:
             words = f"{content.against} trades far from its best prices, which did not change"
             self._void(top, content.since, "outside", words)
 
+    @staticmethod
+    def _paid(content: Content, event: Funding) -> Event | None:
+        """Tell of a payment once, however often the venue does."""
+        if event.ts_funding is None or event.ts_funding <= content.paid_until:
+            return None
+        content.paid_until = event.ts_funding
+        return event
+
     def _partial(
         self, stream: Stream, content: Content, seq: int, ts: int, event: Event
     ) -> Event | None:
@@ -252,7 +295,7 @@ class Checks:
         del stream, seq, ts
         assert isinstance(event, Mark | Funding)  # noqa: S101
         if isinstance(event, Funding) and event.is_settled:
-            return event
+            return self._paid(content, event)
         known = content.known
         if known is not None:
             silent = [n for n in PARTIAL[type(event)] if getattr(event, n) is None]
@@ -261,10 +304,48 @@ class Checks:
         return event
 
 
+def spaced(events: Sequence[Event]) -> list[Event]:
+    """Give payments of one answer the time between them, which is what each was for.
+
+    An interval may have changed since: today's says nothing about a payment of last month.
+    """
+    paid = [e for e in events if isinstance(e, Funding) and e.is_settled and e.ts_funding]
+    times: dict[str, list[int]] = defaultdict(list)
+    for each in paid:
+        times[each.symbol].append(each.ts_funding or 0)
+    for of_symbol in times.values():
+        of_symbol.sort()
+    return sorted((_spaced(event, times) for event in events), key=_ts_funding)
+
+
+def _spaced(event: Event, times: Mapping[str, list[int]]) -> Event:
+    if not (isinstance(event, Funding) and event.is_settled and event.ts_funding):
+        return event
+    own = times[event.symbol]
+    at = bisect_left(own, event.ts_funding)
+    if event.interval_h is not None or at == 0:
+        return event
+    hours = round((event.ts_funding - own[at - 1]) / HOUR_NS, 3)
+    return replace(event, interval_h=hours) if hours else event
+
+
+def _ts_funding(event: Event) -> int:
+    return (event.ts_funding or 0) if isinstance(event, Funding) else 0
+
+
 PARTIAL: dict[type, tuple[str, ...]] = {
     Mark: ("mark_price", "index_price", "open_interest"),
     Funding: ("rate", "interval_h", "ts_funding"),
 }
+
+
+def _mid(stream: Stream, ts: int, unit: Callable[[Stream], float]) -> float | None:
+    """Give the price per coin, ``None`` if there is none of now."""
+    content = stream.content
+    if content is None or ts - stream.last > ODD_NS:
+        return None
+    mid = (content.bid + content.ask) / 2 / unit(stream)
+    return mid if mid > 0 else None
 
 
 def _base(stream: Stream) -> str:

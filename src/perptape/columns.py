@@ -121,14 +121,18 @@ def marks(events: Sequence[Mark], units: Units) -> Columns:
 
 
 def funding(events: Sequence[Funding], units: Units) -> Columns:
-    """A rate is a fraction per hour; the interval that it is printed for stands beside it."""
+    """A rate is a fraction per hour; the interval that it is printed for stands beside it.
+
+    What was paid long ago was not paid by the interval of now.
+    """
     said = np.array([f.interval_h for f in events], np.float64)
-    interval_h = np.where(np.isnan(said), units.interval_h, said)
+    paid = np.array([f.is_settled for f in events], np.bool_)
+    interval_h = np.where(np.isnan(said) & ~paid, units.interval_h, said)
     return {
         "rate": np.array([f.rate for f in events], np.float64) / interval_h,
         "interval_h": interval_h,
         "ts_funding": pa.array([f.ts_funding for f in events], pa.int64()),
-        "is_settled": np.array([f.is_settled for f in events], np.bool_),
+        "is_settled": paid,
     }
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from perptape.checks import Checks
+from perptape.checks import Checks, spaced
 from perptape.decode import Registry, Terms, decoder, is_control, rest_events
 from perptape.errors import BadFrame
 from perptape.events import CHANNELS, Book, Event, Kind, Note, Opened
@@ -118,6 +118,7 @@ class Ledger:
             elif kind != LAST_WIRE_KIND:
                 wire.last = ts
         trust.end(batch)
+        self._checks.guard(int(batch.ts_recv[-1]), self._price_unit)
         self.frames += len(batch)
         self._next_seq = batch.first_seq + len(batch)
 
@@ -150,6 +151,9 @@ class Ledger:
             row = checks.take(event, stream, wire, seq, ts)
             if row is not None and rows is not None:
                 rows[kind].add(seq, ts, stream.terms, row)
+
+    def _price_unit(self, stream: Stream) -> float:
+        return self.terms[stream.terms].price_unit if stream.terms >= 0 else 1.0
 
     def _beat(self, stream: Stream, wire: Wire, ts: int) -> None:
         """Take in the time since a stream's last frame."""
@@ -194,7 +198,7 @@ class Ledger:
             self.bad += 1
             return
         self._list(wire.venue, listed)
-        for event in events:
+        for event in spaced(events):
             stream = self._carried_by(wire.venue, event)
             if stream is None:
                 continue

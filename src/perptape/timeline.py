@@ -42,15 +42,19 @@ class Content(msgspec.Struct):
     """Of a book: its number."""
     known: Mark | Funding | None = None
     """What was said, put together of partial news."""
+    paid_until: int = 0
+    """``ts_funding`` of the last payment that was told."""
     bid: float = math.nan
     ask: float = math.nan
     since: int = 0
     """Since when it contradicts another stream of its market, 0 if it does not."""
+    odd_since: int = 0
+    """Since when its price is not that of the coin elsewhere."""
     against: int = 0
     """How often it was contradicted since."""
 
 
-class Stream(msgspec.Struct):
+class Stream(msgspec.Struct, eq=False):
     """One market's channel while the tape is read: its past, and the stretch now open."""
 
     market: str

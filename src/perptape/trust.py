@@ -66,6 +66,8 @@ class Trust:
         self._live: dict[tuple[str, str], Stream] = {}
         self._pieces: dict[tuple[str, str], list[Stream]] = {}
         """Of an imported market: each file, and each stretch of rising time in it, by itself."""
+        self._aside: dict[str, str] = {}
+        """Markets that are put aside, and why."""
         self._troubles: dict[str, str] = {}
         """What keeps the recorder from hearing all: overload, disk."""
         self._high = 0
@@ -266,6 +268,10 @@ class Trust:
         for key in asked:
             self.stream(*key, ts)
 
+    def quarantine(self, market: str, words: str) -> None:
+        """Put a market aside, for all of the tape."""
+        self._aside.setdefault(market, words)
+
     def _trouble(self, word: str, detail: str, ts: int) -> None:
         self._troubles[word] = detail
         for stream in self._live.values():
@@ -300,6 +306,9 @@ class Trust:
         found = {key: self._finished(stream) for key, stream in self._live.items()}
         for key, pieces in self._pieces.items():
             found[key] = _whole([*pieces, *([found[key]] if key in found else [])])
+        for stream in found.values():
+            if stream.market in self._aside and stream.past:
+                stream.past = [_aside(stream.past, self._aside[stream.market])]
         return [stream for _, stream in sorted(found.items())]
 
     def _finished(self, stream: Stream) -> Stream:
@@ -318,6 +327,11 @@ def _whole(parts: list[Stream]) -> Stream:
     whole.frames = sum(part.frames for part in parts)
     whole.past = combined(interval for part in parts for interval in ended(part))
     return whole
+
+
+def _aside(past: list[Interval], words: str) -> Interval:
+    end = past[-1].end
+    return replace(past[0], end=end, trusted=False, reason="quarantine", detail=words)
 
 
 def is_named(market: str | None, channel: str | None) -> bool:
