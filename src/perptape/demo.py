@@ -11,6 +11,8 @@ from perptape import plan, report, screen, verify
 from perptape.errors import BadUsage, Failed
 from perptape.tabulate import tabulate
 
+VENUES = ("bitget", "htx", "gateio", "bybit")
+"""Those that its scenario plants episodes on."""
 Say = Callable[[object], None]
 READY = "--url"
 """The simulators are listening when they print the words that ``record`` takes."""
@@ -26,7 +28,11 @@ def run(out: Path | None, for_: str, *, seed: int | None, say: Say) -> int:
     tape = place / "tape"
     with _exchanges(place / "truth.jsonl", seed) as urls:
         choice = plan.choose(
-            instruments=["BTC-USDT", "ETH-USDT"], duration=for_, tape=tape, urls=urls
+            instruments=["BTC-USDT", "ETH-USDT"],
+            venues=VENUES,
+            duration=for_,
+            tape=tape,
+            urls=urls,
         )
         code = screen.record(choice, as_json=not sys.stdout.isatty(), say=lambda _: None)
     if code:
@@ -54,6 +60,7 @@ def _free(path: Path) -> Path:
 def _exchanges(truth: Path, seed: int | None) -> Iterator[list[str]]:
     """Run the simulators in a process of their own, and give the words that point at them."""
     words = [sys.executable, "-m", "perptape", "sim", "--port", "0", "--truth", str(truth)]
+    words += ["--venues", ",".join(VENUES)]
     words += [] if seed is None else ["--seed", str(seed)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
         try:
