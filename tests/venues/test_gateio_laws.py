@@ -143,3 +143,61 @@ def test_a_ticker_comes_back(said):
     assert is_marked(frame, "funding", wire.TICKERS, said.symbol)
     assert not is_marked(frame, "trades", wire.TRADES, said.symbol)
     assert GATEIO.is_data(frame) and GATEIO.link(frame) is None
+
+
+SEEDS = [
+    *(
+        book_frame(stream, SaidBook("A_USDT", 1, 2, [(1.5, 2.0)], [(2.5, 0.0)], [3, 7], full))
+        for stream in GATEIO.streams["books"]
+        for full in (True, False)
+    ),
+    (
+        b'{"time_ms":2,"channel":"futures.trades","event":"update","result":[{"id":9,"size":"-3",'
+        b'"create_time":1,"create_time_ms":1,"price":"20.25","contract":"A_USDT"}]}'
+    ),
+    (
+        b'{"time_ms":2,"channel":"futures.tickers","event":"update","result":[{"contract":"A_USDT",'
+        b'"mark_price":"1","total_size":"2","funding_rate":"-0.1","funding_interval":28800,'
+        b'"funding_next_apply":28800,"t":1}]}'
+    ),
+    b'{"current":1.5,"update":1.25,"asks":[{"s":3,"p":"2"}],"bids":[{"s":"4","p":"1"}],"id":7}',
+    b'{"name":"A_USDT","funding_interval":28800,"funding_next_apply":28800,"position_size":5}',
+    b'[{"r":"-0.000007","t":1790352001},{"r":"0.000028","t":1790323200}]',
+]
+MAY_RAISE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+odd = st.sampled_from([b"null", b"-", b"9" * 30, b"1e308", b"nan", b"[", b'"', b"{}", b'""'])
+
+
+@st.composite
+def mutated(draw):
+    """Give a frame with a few bytes changed, cut out or put in."""
+    frame = bytearray(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.integers(0, len(frame)))
+        frame[start : start + draw(st.integers(0, 6))] = draw(st.binary(max_size=4) | odd)
+    return bytes(frame)
+
+
+def read(reader, *said):
+    try:
+        return reader(*said)
+    except MAY_RAISE:
+        return None
+
+
+@settings(deadline=None, max_examples=300)
+@given(mutated())
+def test_no_bytes_break_a_reader(frame):
+    events = read(GATEIO.decode, frame) or []
+    for what in wire.RESTS:
+        events += read(GATEIO.read_rest, what, "A_USDT", frame) or []
+    for event in events:
+        for value in (event.ts_event, event.ts_send, getattr(event, "ts_funding", None)):
+            assert value is None or 0 <= value < 2**63
+        if isinstance(event, Trade):
+            assert event.qty > 0 and event.price > 0
+        if isinstance(event, Book):
+            assert all(p > 0 and q >= 0 for side in (event.bids, event.asks) for p, q in side)
+            assert event.is_snapshot == (event.follows is None)
+    linked = read(GATEIO.link, frame)
+    assert linked is None or linked.is_snapshot == (linked.follows is None)
