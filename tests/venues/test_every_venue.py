@@ -145,8 +145,7 @@ def okx_frame(said):
     symbol = f"{said.base}-USDT-SWAP"
     sides = ([okx.Level(*level) for level in text_level(side)] for side in (said.ask, said.bid))
     top = okx.Depth(*sides, str(said.t1), seqId=said.number)
-    data = msgspec.Raw(msgspec.json.encode([top]))
-    return symbol, okx.Push(okx.Arg("bbo-tbt", symbol), data=data)
+    return symbol, okx.Push(arg=okx.Arg("bbo-tbt", symbol), data=[top])
 
 
 WRITERS = {

@@ -543,8 +543,7 @@ LAW = settings(deadline=None)
 
 
 def encoded(channel, name, *rows, action=""):
-    arg, data = okx.Arg(channel, name), msgspec.Raw(msgspec.json.encode(rows))
-    return msgspec.json.encode(okx.Push(arg, action, data))
+    return msgspec.json.encode(okx.Push(arg=okx.Arg(channel, name), action=action, data=rows))
 
 
 def levels(side):

@@ -151,8 +151,7 @@ def farewell(now_ns: int) -> bytes:
 def push(state: State, row: object, action: wire.Action = "") -> bytes:
     contract, stream = state.contract, state.topic.stream
     name = index_name(contract) if stream == wire.INDEX else contract.symbol
-    data = msgspec.Raw(msgspec.json.encode([row]))
-    return msgspec.json.encode(wire.Push(wire.Arg(stream, name), action, data))
+    return msgspec.json.encode(wire.Push(arg=wire.Arg(stream, name), action=action, data=[row]))
 
 
 def side(contract: Contract, book: Levels) -> list[wire.Level[str, str]]:

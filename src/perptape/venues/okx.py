@@ -61,6 +61,8 @@ T = TypeVar("T")
 """A time that the venue prints as a string: ``Ms`` when read, ``str`` when written."""
 R = TypeVar("R")
 """A rate in a wire type: ``Rate`` when read, ``str`` when written."""
+D = TypeVar("D")
+"""What a frame tells: rows of its channel."""
 Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Blank = Literal[""]
 Side = Literal["buy", "sell"]
@@ -74,15 +76,22 @@ class Arg(msgspec.Struct, frozen=True, omit_defaults=True):
     instId: str = ""
 
 
-class Push(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A frame of data; the body waits until its channel is known."""
+class Push(msgspec.Struct, Generic[D], frozen=True, omit_defaults=True, kw_only=True):
+    """A frame of data."""
 
-    arg: Arg = Arg()
+    arg: Arg
     action: Action = ""
     """Of ``books`` alone."""
+    data: D
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What every frame can be sorted by."""
+
+    arg: Arg = Arg()
     data: msgspec.Raw = msgspec.Raw(b"")
+    """Of data frames alone; likewise ``event`` of control frames."""
     event: str = ""
-    """Of control frames alone."""
 
 
 class Level(msgspec.Struct, Generic[P, Q], frozen=True, array_like=True, gc=False):
@@ -223,14 +232,14 @@ class Rest(msgspec.Struct, frozen=True):
     msg: str = ""
 
 
-pushes = msgspec.json.Decoder(Push)
+heads = msgspec.json.Decoder(Head)
 placed = msgspec.json.Decoder(Placed, strict=False)
 answers = msgspec.json.Decoder(Answer, strict=False)
 rests = msgspec.json.Decoder(Rest)
-depths = msgspec.json.Decoder(tuple[Depth[Price, Qty, Ms]], strict=False)
-deals = msgspec.json.Decoder(list[Deal[Price, Qty, Ms]], strict=False)
-gauges = msgspec.json.Decoder(list[Gauge[Price, Qty, Ms]], strict=False)
-funding_rates = msgspec.json.Decoder(list[FundingRate[Rate, Ms]], strict=False)
+depths = msgspec.json.Decoder(Push[tuple[Depth[Price, Qty, Ms]]], strict=False)
+deals = msgspec.json.Decoder(Push[list[Deal[Price, Qty, Ms]]], strict=False)
+gauges = msgspec.json.Decoder(Push[list[Gauge[Price, Qty, Ms]]], strict=False)
+funding_rates = msgspec.json.Decoder(Push[list[FundingRate[Rate, Ms]]], strict=False)
 payments = msgspec.json.Decoder(list[Paid], strict=False)
 clocks = msgspec.json.Decoder(tuple[Clock], strict=False)
 
@@ -303,13 +312,14 @@ def link(payload: bytes) -> Link | None:
 def decode(payload: bytes) -> list[Event]:
     if payload == PONG:
         return []
-    push = pushes.decode(payload)
-    read = READERS.get(push.arg.channel)
-    return read(push) if read is not None and push.data and not push.event else []
+    head = heads.decode(payload)
+    read = READERS.get(head.arg.channel)
+    return read(payload) if read is not None and head.data and not head.event else []
 
 
-def _quote(push: Push) -> list[Event]:
-    (top,) = depths.decode(push.data)
+def _quote(payload: bytes) -> list[Event]:
+    push = depths.decode(payload)
+    (top,) = push.data
     (bid_price, bid_qty), (ask_price, ask_qty) = _best(top.bids), _best(top.asks)
     symbol, ts_event = push.arg.instId, top.ts * MS
     return [Quote(symbol, ts_event, None, bid_price, bid_qty, ask_price, ask_qty, top.seqId)]
@@ -321,42 +331,44 @@ def _best(side: list[Level[float, float]]) -> tuple[float, float] | tuple[None, 
     return (side[0].px, side[0].sz) if side else (None, None)
 
 
-def _book(push: Push) -> list[Event]:
+def _book(payload: bytes) -> list[Event]:
     """Give a whole book or a change.
 
     A change whose id is less than the one it follows is the venue's counter starting over: it
     follows all the same. One without levels follows itself, and says that nothing changed.
     """
+    push = depths.decode(payload)
     is_snapshot = push.arg.channel == BOOKS5 or push.action == "snapshot"
     if not is_snapshot and not push.action:
         raise ValueError("a book that does not say whether it is whole")
-    (depth,) = depths.decode(push.data)
+    (depth,) = push.data
     bids, asks = ([(level.px, level.sz) for level in side] for side in (depth.bids, depth.asks))
     follows = None if is_snapshot else depth.prevSeqId
     ts_event = depth.ts * MS
     return [Book(push.arg.instId, ts_event, None, bids, asks, is_snapshot, depth.seqId, follows)]
 
 
-def _trades(push: Push) -> list[Event]:
+def _trades(payload: bytes) -> list[Event]:
     return [
         Trade(deal.instId, deal.ts * MS, None, deal.px, deal.sz, deal.side, deal.tradeId)
-        for deal in deals.decode(push.data)
+        for deal in deals.decode(payload).data
     ]
 
 
-def _mark(push: Push) -> list[Event]:
+def _mark(payload: bytes) -> list[Event]:
+    push = gauges.decode(payload)
     ending = SWAP if push.arg.channel == INDEX else ""
     found: list[Event] = []
-    for row in gauges.decode(push.data):
+    for row in push.data:
         said = [None if one == "" else one for one in (row.markPx, row.idxPx, row.oi)]
         if any(one is not None for one in said):
             found.append(Mark(row.instId + ending, row.ts * MS, None, *said))
     return found
 
 
-def _funding(push: Push) -> list[Event]:
+def _funding(payload: bytes) -> list[Event]:
     found: list[Event] = []
-    for row in funding_rates.decode(push.data):
+    for row in funding_rates.decode(payload).data:
         ts, due, before = row.ts * MS, _ns(row.fundingTime), _ns(row.prevFundingTime)
         rate = None if row.fundingRate == "" else row.fundingRate
         # An interval may change at a payment, so the one before it tells more than the next.
@@ -379,7 +391,7 @@ def _hours(start: int | None, end: int | None) -> float | None:
     return (end - start) / HOUR_NS
 
 
-READERS: dict[str, Callable[[Push], list[Event]]] = {
+READERS: dict[str, Callable[[bytes], list[Event]]] = {
     BBO: _quote,
     BOOKS: _book,
     BOOKS5: _book,
