@@ -73,7 +73,7 @@ class Ask(msgspec.Struct):
 
     method: str
     id: int
-    params: list[str | bool] = []
+    params: list[str | bool | float | None] = []
 
 
 class DayTicker(msgspec.Struct, frozen=True, kw_only=True, tag_field="e", tag="24hrTicker"):
