@@ -242,9 +242,9 @@ def test_what_was_paid_and_how_often(table, hours):
     paid = GATEIO.read_rest(poll.what, "BTC_USDT", answer.body)
     interval_ns = hours * 3600 * NS
     last = seat.start_ns // interval_ns * interval_ns
-    assert [each.ts_funding for each in paid] == [last - k * interval_ns for k in (3, 2, 1, 0)]
-    assert [each.interval_h for each in paid] == [None, *[float(hours)] * 3]
-    truth = seat.exchange.markets["BTC_USDT"].tickers.settled(0, seat.start_ns + 5 * NS)[-4:]
+    assert [each.ts_funding for each in paid] == [last - k * interval_ns for k in (2, 1, 0)]
+    assert [each.interval_h for each in paid] == [float(hours)] * 3
+    truth = seat.exchange.markets["BTC_USDT"].tickers.settled(0, seat.start_ns + 5 * NS)[-3:]
     assert [each.rate for each in paid] == [rate for _, rate in truth]
 
 

@@ -313,11 +313,16 @@ def test_paid_funding_is_due_at_the_full_hour_and_over_the_time_since_the_one_be
     hour = 3600 * NS
     first = 1_699_934_400 * NS
     assert told == [
-        Funding("ABC_USDT", None, None, 0.0004, None, first, is_settled=True),
         Funding("ABC_USDT", None, None, -0.0001, 8.0, first + 8 * hour, is_settled=True),
         Funding("ABC_USDT", None, None, 0.0002, 4.0, first + 12 * hour, is_settled=True),
     ]
     assert GATEIO.read_rest("funding_paid", "ABC_USDT", b"[]") == []
+
+
+def test_the_only_payment_of_a_new_contract_is_told_without_an_interval():
+    told = GATEIO.read_rest("funding_paid", "ABC_USDT", b'[{"r":"0.0004","t":1699934401}]')
+    due = 1_699_934_400 * NS
+    assert told == [Funding("ABC_USDT", None, None, 0.0004, None, due, is_settled=True)]
 
 
 @pytest.mark.parametrize("what", ["book", "open_interest", "funding_terms", "funding_paid", "nope"])

@@ -477,10 +477,11 @@ def _funding_terms(symbol: str, body: bytes) -> list[Event]:
 def _funding_paid(symbol: str, body: bytes) -> list[Event]:
     paid = sorted((_due(row.t), row.r) for row in payments.decode(body))
     times = [t for t, _ in paid]
-    return [
+    told: list[Event] = [
         Funding(symbol, None, None, rate, interval_h, t * NS, is_settled=True)
         for (t, rate), interval_h in zip(paid, _intervals(times), strict=True)
     ]
+    return told[1:] or told  # the oldest is there to tell the interval of the next
 
 
 def _due(t: int) -> int:
