@@ -10,9 +10,11 @@ import pytest
 
 from perptape.chain import Chain, Verdict
 from perptape.clock import Clock
+from perptape.errors import Silent
 from perptape.events import MS, NS, Book, Funding, Kind, Mark, Quote, Trade
 from perptape.record import Plan, record
 from perptape.route import at
+from perptape.session import Session, State, Wanted
 from perptape.sims import VENUES, scenario
 from perptape.sims.binance import PONG_WITHIN_NS
 from perptape.sims.binance_rest import TRADES, U
@@ -214,6 +216,37 @@ def test_what_does_not_exist_here_is_acknowledged_and_silent(table, path, name):
     ask = json.dumps({"method": "SUBSCRIBE", "params": [name], "id": 7}).encode()
     assert seat.say(talk, ask) == [b'{"result":null,"id":7}']
     assert played(seat, talk, 3 * NS) == []
+
+
+def wanted(*streams):
+    market = "binance:BTC-USDT-PERP"
+    return [Wanted(market, BINANCE.topic(CHANNELS[s], s, SYMBOL)) for s in streams]
+
+
+CHANNELS = {stream: channel for channel, (stream, *_) in BINANCE.streams.items()}
+
+
+def lived(seat, path, *streams, until_s):
+    """A session of ours on this path, once each 100 ms; give it, and what it noted."""
+    talk, session, notes = seat.connect(path=path), Session(BINANCE, wanted(*streams), 0), []
+    for at_ns in range(0, until_s * NS, 100 * MS):
+        for ask in session.to_send(at_ns, at_ns):
+            session.receive(seat.say(talk, ask, at_ns), at_ns)
+        if frames := seat.turn(talk, at_ns):
+            session.receive(frames, at_ns)
+        notes += session.notes()
+    return session, notes
+
+
+def test_the_silent_wrong_path_is_late_though_it_was_acknowledged(table):
+    session, notes = lived(table("binance"), "/stream", "bookTicker", "markPrice@1s", until_s=21)
+    assert [line.state for line in session.lines] == [State.HEARD, State.LATE]
+    assert [(n.note, n.channel, n.deadline_ns) for n in notes] == [("late", "funding", 20 * NS)]
+
+
+def test_a_socket_that_only_acknowledges_is_left(table):
+    with pytest.raises(Silent, match="acknowledged but silent"):
+        lived(table("binance"), SPLIT_MARKET, "bookTicker", until_s=21)
 
 
 def test_a_refused_symbol_is_acknowledged_and_silent_too(table):
