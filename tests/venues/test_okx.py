@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perptape.chain import Chain, Verdict
 from perptape.events import MS, NS, Book, Funding, Mark, Quote, Trade
 from perptape.venues import okx
 from perptape.venues.okx import OKX, checksum
@@ -166,34 +167,25 @@ def coming(rate=RATE, interval_h=4.0, hours=8):
     return Funding(SWAP, T1 * MS, None, rate, interval_h, due)
 
 
-def paid(hours=None):
-    due = None if hours is None else (T1 + hours * H) * MS
-    return Funding(SWAP, T1 * MS, None, -0.00005, None, due, is_settled=True)
-
-
 @pytest.mark.parametrize(
     ("row", "events"),
     [
-        pytest.param(PLAIN, [coming(), paid()], id="interval-from-the-next-two-payments"),
+        pytest.param(PLAIN, [coming()], id="interval-from-the-next-two-payments"),
+        pytest.param(PLAIN | BEFORE, [coming(interval_h=16.0)], id="or-from-the-one-before"),
+        pytest.param(PLAIN | {"prevFundingTime": ""}, [coming()], id="or-not"),
+        pytest.param(PLAIN | {"nextFundingTime": ""}, [coming(interval_h=None)], id="no-interval"),
         pytest.param(
-            PLAIN | BEFORE, [coming(interval_h=16.0), paid(-8)], id="or-from-the-one-before"
-        ),
-        pytest.param(PLAIN | BEFORE | {"prevFundingTime": ""}, [coming(), paid()], id="or-not"),
-        pytest.param(PLAIN | {"settState": "processing"}, [coming()], id="being-paid-now"),
-        pytest.param(PLAIN | {"settFundingRate": ""}, [coming()], id="nothing-paid-yet"),
-        pytest.param(
-            PLAIN | {"nextFundingTime": "", "settState": ""},
+            PLAIN | {"nextFundingTime": PLAIN["fundingTime"]},
             [coming(interval_h=None)],
-            id="no-interval",
+            id="payments-at-one-time",
         ),
+        pytest.param(PLAIN | {"fundingRate": ""}, [coming(rate=None)], id="no-rate-yet"),
+        pytest.param(PLAIN | {"fundingRate": "0"}, [coming(rate=0.0)], id="zero-is-said"),
+        pytest.param(PLAIN | {"fundingRate": "", "fundingTime": ""}, [], id="nothing-said"),
         pytest.param(
-            PLAIN | {"fundingRate": "", "settState": ""}, [coming(rate=None)], id="no-rate-yet"
-        ),
-        pytest.param(
-            PLAIN | {"fundingRate": "0", "settState": ""}, [coming(rate=0.0)], id="zero-is-said"
-        ),
-        pytest.param(
-            PLAIN | {"fundingRate": "", "fundingTime": "", "settState": ""}, [], id="nothing-said"
+            PLAIN | {"settState": "processing"},
+            [coming()],
+            id="what-was-paid-last-is-the-historys-to-say",
         ),
     ],
 )
@@ -333,6 +325,32 @@ def test_link(payload, found):
         (told,) = OKX.decode(payload)
         ids = (told.is_snapshot, told.update_id, told.follows)
         assert ids == (found.is_snapshot, found.update_id, found.follows)
+
+
+def step(before, number):
+    row = b'{"asks":[],"bids":[],"ts":"1","seqId":%d,"prevSeqId":%d}' % (number, before)
+    found = OKX.link(frame("books", row, action="update"))
+    return found.update_id, found.follows
+
+
+@pytest.mark.parametrize(
+    ("updates", "verdicts"),
+    [
+        pytest.param([(77, 89), (89, 134)], "apply apply", id="steps-of-any-size"),
+        pytest.param([(77, 5), (5, 12)], "apply apply", id="a-reset-right-after-the-snapshot"),
+        pytest.param([(77, 80), (80, 3), (3, 81)], "apply apply apply", id="a-reset-later"),
+        pytest.param([(77, 80), (80, 80), (80, 93)], "apply apply apply", id="a-sign-of-life"),
+        pytest.param([(77, 80), (93, 93)], "apply hole", id="a-sign-of-life-of-another-book"),
+        pytest.param([(77, 80), (89, 95), (95, 99)], "apply hole void", id="an-update-is-lost"),
+        pytest.param([(-1, 99)], "hole", id="an-update-that-follows-nothing"),
+    ],
+)
+def test_the_sequence_of_a_book(updates, verdicts):
+    chain = Chain()
+    begun = OKX.link(SNAPSHOT)
+    assert chain.step(begun.update_id, begun.follows, is_snapshot=True) is Verdict.APPLY
+    found = [chain.step(*step(*update), is_snapshot=False).value for update in updates]
+    assert found == verdicts.split()
 
 
 def topics(count=2):
@@ -591,19 +609,19 @@ def test_marks_come_back(base, ms, mark, index, interest):
 
 
 @LAW
-@given(bases, times, st.floats(-1, 1), st.floats(-1, 1), st.sampled_from([1, 2, 4, 8]))
-def test_funding_comes_back(base, ms, rate, before, hours):
-    name, due = f"{base}-USDT-SWAP", ms + 1000
+@given(bases, times, st.floats(-1, 1), st.sampled_from([1, 2, 4, 8]), st.booleans())
+def test_funding_comes_back(base, ms, rate, hours, is_new):
+    name, due = f"{base}-USDT-SWAP", ms + 8 * H
     row = okx.FundingRate(
         instId=name,
         fundingRate=repr(rate),
         fundingTime=str(due),
         ts=str(ms),
-        nextFundingTime=str(due + hours * H),
-        settFundingRate=repr(before),
+        nextFundingTime=str(due + (3 if is_new else hours) * H),
+        prevFundingTime=str(due - hours * H) if is_new else "",
+        settFundingRate="0.1",
         settState="settled",
     )
     assert OKX.decode(encoded("funding-rate", name, row)) == [
-        Funding(name, ms * MS, None, rate, float(hours), due * MS),
-        Funding(name, ms * MS, None, before, None, None, is_settled=True),
+        Funding(name, ms * MS, None, rate, float(hours), due * MS)
     ]

@@ -162,7 +162,11 @@ class Gauge(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
 
 
 class FundingRate(msgspec.Struct, Generic[R, T], frozen=True, kw_only=True):
-    """The rate to be paid at ``fundingTime``, and the one paid last."""
+    """The rate to be paid at ``fundingTime``.
+
+    ``settFundingRate``, the one paid last, is not taken: nothing says for how long it was. The
+    funding history does, and has what was charged.
+    """
 
     instType: str = ""
     instId: str
@@ -173,8 +177,7 @@ class FundingRate(msgspec.Struct, Generic[R, T], frozen=True, kw_only=True):
     nextFundingTime: T | Blank = ""
     prevFundingTime: T | Blank = ""
     """Of newer frames."""
-    settFundingRate: R | Blank = ""
-    """``settled``: paid last; ``processing``: being paid now."""
+    settFundingRate: str = ""
     settState: str = ""
     ts: T
 
@@ -369,15 +372,12 @@ def _mark(payload: bytes) -> list[Event]:
 def _funding(payload: bytes) -> list[Event]:
     found: list[Event] = []
     for row in funding_rates.decode(payload).data:
-        ts, due, before = row.ts * MS, _ns(row.fundingTime), _ns(row.prevFundingTime)
+        due, before = _ns(row.fundingTime), _ns(row.prevFundingTime)
         rate = None if row.fundingRate == "" else row.fundingRate
         # An interval may change at a payment, so the one before it tells more than the next.
         interval_h = _hours(before, due) or _hours(due, _ns(row.nextFundingTime))
         if rate is not None or due is not None:
-            found.append(Funding(row.instId, ts, None, rate, interval_h, due))
-        if row.settState == "settled" and row.settFundingRate != "":
-            paid = Funding(row.instId, ts, None, row.settFundingRate, None, before, is_settled=True)
-            found.append(paid)
+            found.append(Funding(row.instId, row.ts * MS, None, rate, interval_h, due))
     return found
 
 
@@ -519,7 +519,7 @@ OKX = Venue(
             HISTORY,
             "funding",
             "/api/v5/public/funding-rate-history?instId={symbol}&limit=10",
-            3600 * NS,
+            600 * NS,
         ),
     ),
     read_rest=read_rest,
