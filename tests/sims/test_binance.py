@@ -191,7 +191,7 @@ def test_what_is_polled(table):
     assert held.open_interest == float(lot.text(ticker.open_interest)) > 0
     assert polled(seat, "funding_info") == [Funding(SYMBOL, None, None, interval_h=4.0)]
     paid = polled(seat, "funding_history", NS)
-    assert [row.interval_h for row in paid] == [None, 4.0, 4.0]
+    assert [row.interval_h for row in paid] == [4.0, 4.0]
     assert all(row.is_settled and row.ts_funding <= seat.start_ns + NS for row in paid)
     assert seat.start_ns - paid[-1].ts_funding < 4 * 3600 * NS
     assert fetched(table("binance"), "/fapi/v1/fundingInfo") == (200, b"[]")

@@ -254,8 +254,10 @@ def paid(*times_ms):
 
 def test_paid_rates_tell_their_interval():
     h = 3_600_000
-    assert paid(16 * h + 5, 20 * h, 21 * h) == [(16 * h + 5, None), (20 * h, 4.0), (21 * h, 1.0)]
-    assert paid(16 * h, 16 * h + h // 2) == [(16 * h, None), (16 * h + h // 2, None)]
+    assert paid(16 * h + 5, 20 * h, 21 * h) == [(20 * h, 4.0), (21 * h, 1.0)]
+    assert paid(21 * h, 20 * h) == [(21 * h, 1.0)]
+    assert paid(16 * h, 16 * h + h // 2) == [(16 * h + h // 2, None)]
+    assert paid() == []
     (row,) = rest(
         "funding_history",
         b'[{"symbol":"ABCUSDT","fundingRate":"-0.0375","fundingTime":1700006400000,'

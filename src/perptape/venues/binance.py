@@ -455,17 +455,24 @@ def read_rest(what: str, symbol: str, body: bytes) -> list[Event]:
 def _snapshot(symbol: str, book: Snapshot[Price, Qty]) -> Book:
     ts_event = None if book.T is None else book.T * MS
     ts_send = None if book.E is None else book.E * MS
-    return Book(symbol, ts_event, ts_send, book.bids, book.asks, True, book.lastUpdateId)  # noqa: FBT003 - is_snapshot
+    return Book(
+        symbol, ts_event, ts_send, book.bids, book.asks,
+        is_snapshot=True, update_id=book.lastUpdateId,
+    )  # fmt: skip
 
 
 def _paid(rows: Sequence[FundingRate]) -> list[Event]:
-    """The rates that were paid, the oldest first; where two follow each other, per how long."""
-    times = [row.fundingTime for row in rows]
-    intervals = [None, *(_interval_h(one, other) for one, other in pairwise(times))]
-    return [
-        Funding(row.symbol, None, None, _number(row.fundingRate), interval_h, ms * MS, True)  # noqa: FBT003 - is_settled
-        for row, ms, interval_h in zip(rows, times, intervals, strict=False)
-    ]
+    """The rates that were paid, and per how long: the oldest only dates the next."""
+    rows = sorted(rows, key=lambda row: row.fundingTime)
+    told: list[Event] = [_payment(row, None) for row in rows[:1]]
+    for before, row in pairwise(rows):
+        told.append(_payment(row, _interval_h(before.fundingTime, row.fundingTime)))
+    return told[1:] or told
+
+
+def _payment(row: FundingRate, interval_h: float | None) -> Funding:
+    ts, rate = row.fundingTime * MS, _number(row.fundingRate)
+    return Funding(row.symbol, None, None, rate, interval_h, ts, is_settled=True)
 
 
 def _interval_h(one_ms: int, other_ms: int) -> float | None:
