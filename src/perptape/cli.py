@@ -230,7 +230,7 @@ def sim(  # noqa: PLR0913 - one parameter per flag
 
 @app.command(name="import")
 def import_(
-    format: Annotated[str, Parameter(help="notebook or hftbacktest.")],  # noqa: A002 - the flag's word
+    format: Annotated[str, Parameter(help="notebook, hftbacktest or cryptofeed.")],  # noqa: A002 - the flag's word
     /,
     *paths: Annotated[Path, Parameter(help="The files.")],
     tape: Annotated[Path, Parameter(help="The tape to make, or to add to.")],

@@ -1,8 +1,8 @@
 """Other people's recordings to frames on a tape: read everything once, believe it, then append.
 
 Nothing reaches the tape before every file has been read to its end, so a refusal leaves no half
-of an import behind. Each file becomes one wire per venue; its name and SHA-256 are in the wire's
-``opened`` frame, the folder it lay in is not.
+of an import behind. Each connection of a file becomes one wire per venue; the file's name and
+SHA-256 are in the wire's ``opened`` frame, the folder it lay in is not.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from typing import NamedTuple, Self
 import msgspec
 
 from perptape.errors import BadUsage, Failed
-from perptape.events import Kind, Opened, RestAnswer
+from perptape.events import Kind, Note, Opened, RestAnswer
+from perptape.importers.cryptofeed import CRYPTOFEED
 from perptape.importers.hftbacktest import HFTBACKTEST
 from perptape.importers.importer import Heard, Importer, Source, Tally
 from perptape.importers.merge import by_time
@@ -23,7 +24,9 @@ from perptape.importers.notebook import NOTEBOOK
 from perptape.tape import TapeWriter
 from perptape.venues import VENUES
 
-FORMATS: dict[str, Importer] = {importer.name: importer for importer in (NOTEBOOK, HFTBACKTEST)}
+FORMATS: dict[str, Importer] = {
+    importer.name: importer for importer in (NOTEBOOK, HFTBACKTEST, CRYPTOFEED)
+}
 
 LISTING_AT_MOST = 64 << 20  # bytes of an instrument list
 PROGRESS_EVERY = 10_000  # frames
@@ -163,11 +166,11 @@ def _believe(importer: Importer, path: Path, venue: str | None) -> Source:
 
 
 class _Appender:
-    """The tape's side: a wire per file and venue, opened by its first frame."""
+    """The tape's side: a wire per connection and venue, opened by its first frame."""
 
     def __init__(self, format_: str, tape: Path, progress: Progress | None, total: int) -> None:
         self._writer = TapeWriter(tape)
-        self._wires: dict[tuple[Path, str], int] = {}
+        self._wires: dict[tuple[Path, str, int], int] = {}
         self._format, self._progress = format_, progress
         self._total, self._done = total, 0
 
@@ -183,10 +186,13 @@ class _Appender:
         self._append(wire, Kind.REST, msgspec.json.encode(answer), ts_recv)
 
     def take(self, heard: Heard, source: Source) -> None:
-        wire = self._wires.get((source.path, heard.venue))
+        wire = self._wires.get((source.path, heard.venue, heard.connection))
         if wire is None:
             wire = self._open(heard, source)
-        self._append(wire, Kind.TEXT, heard.payload, heard.ts_recv)
+        self._append(wire, heard.kind, heard.payload, heard.ts_recv, heard.wire_size)
+        if heard.trouble:
+            note = Note(note="not_inflated", reason=heard.trouble)
+            self._append(wire, Kind.NOTE, msgspec.json.encode(note), heard.ts_recv)
         self._done += 1
         if self._progress and (self._done % PROGRESS_EVERY == 0 or self._done == self._total):
             self._progress(self._done, self._total)
@@ -200,14 +206,17 @@ class _Appender:
 
     def _open(self, heard: Heard, source: Source) -> int:
         wire = self._writer.new_wire(heard.venue)
-        self._wires[source.path, heard.venue] = wire
+        self._wires[source.path, heard.venue, heard.connection] = wire
         url = f"import:{self._format}:{_printable(source.path)}:sha256={source.sha256}"
         opened = Opened(heard.venue, url, subscriptions=(), imported=True)
         self._append(wire, Kind.OPENED, msgspec.json.encode(opened), heard.ts_recv)
         return wire
 
-    def _append(self, wire: int, kind: Kind, payload: bytes, ts_recv: int) -> None:
-        self._writer.append(wire, kind, [payload], ts_recv, None)
+    def _append(
+        self, wire: int, kind: Kind, payload: bytes, ts_recv: int, wire_size: int | None = None
+    ) -> None:
+        sizes = None if wire_size is None else [wire_size]
+        self._writer.append(wire, kind, [payload], ts_recv, None, sizes)
         if self._done % TICK_EVERY == 0:
             self._writer.tick(time.monotonic_ns())
         while self._writer.full:

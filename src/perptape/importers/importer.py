@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from perptape.events import Kind
+
 
 class Heard(NamedTuple):
     """One frame of somebody else's recording."""
@@ -13,6 +15,13 @@ class Heard(NamedTuple):
     ts_recv: int
     venue: str
     payload: bytes
+    kind: Kind = Kind.TEXT
+    wire_size: int | None = None
+    """Where it is not the payload's."""
+    connection: int = 0
+    """Which of the file's; each becomes a wire."""
+    trouble: str = ""
+    """Why a frame that should have been inflated is not."""
 
 
 class Tally(msgspec.Struct):
