@@ -466,6 +466,26 @@ def quote(request: Request, contract: Contract) -> dict[str, object]:
     }
 
 
+def merged(request: Request, contract: Contract) -> dict[str, object]:
+    """The last 24 hours by REST: volumes twice, as text."""
+    now, best = request.ticker(contract.symbol), quote(request, contract)
+    last, coins = contract.tick.text(now.last), number(contract.size.text(wire.SIDES * now.volume))
+    return {
+        "id": request.now_ns // NS,
+        "ts": request.now_ns // MS,
+        "ask": best["ask"],
+        "bid": best["bid"],
+        "trade_partition": "USDT",
+        "business_type": "swap",
+        "contract_code": contract.symbol,
+        **dict.fromkeys(("open", "close", "low", "high"), last),
+        "amount": f"{coins:.{contract.size.decimals}f}",
+        "count": now.volume,
+        "vol": str(wire.SIDES * now.volume),
+        "trade_turnover": f"{coins * number(last):.4f}",
+    }
+
+
 def listing(request: Request, contract: Contract) -> dict[str, object]:
     """A row of the instrument list."""
     ticker = request.ticker(contract.symbol)
@@ -613,6 +633,9 @@ CALLS: dict[str, Call] = {
     f"{API}swap_historical_funding_rate": one(history),
     "/linear-swap-ex/market/bbo": lambda r, found: answer(r, ticks=[quote(r, c) for c in found]),
     "/linear-swap-ex/market/depth": depth,
+    "/linear-swap-ex/market/detail/batch_merged": lambda r, found: answer(
+        r, ticks=[merged(r, c) for c in found]
+    ),
     "/linear-swap-ex/market/history/trade": one(traded),
     "/v5/market/funding_rate": one(rate_v5),
     "/v5/market/funding_rate_history": one(history_v5),

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
@@ -247,6 +247,13 @@ class Clock(msgspec.Struct, frozen=True):
     serverTime: Ms
 
 
+class Traded(msgspec.Struct, frozen=True):
+    """A row of the tickers by REST: of one day."""
+
+    symbol: str
+    quoteVolume: Qty | Literal[""] | None = None
+
+
 heads = msgspec.json.Decoder(Head | list[Head])
 places = msgspec.json.Decoder(Push[Place])
 answers = msgspec.json.Decoder(Answer)
@@ -263,6 +270,7 @@ snapshots = msgspec.json.Decoder(Snapshot[Price, Qty], strict=False)
 interests = msgspec.json.Decoder(OpenInterest[Qty], strict=False)
 infos = msgspec.json.Decoder(list[FundingInfo])
 rates = msgspec.json.Decoder(list[FundingRate])
+traded = msgspec.json.Decoder(list[Traded], strict=False)
 
 
 def topic(channel: str, stream: str, symbol: str) -> Topic:
@@ -523,6 +531,14 @@ def _instrument(row: Contract, ts_seen: int) -> Instrument | None:
     )
 
 
+def read_turnover(body: bytes) -> dict[str, float]:
+    return {
+        row.symbol: row.quoteVolume
+        for row in traded.decode(body)
+        if isinstance(row.quoteVolume, float)
+    }
+
+
 def read_time(body: bytes) -> int:
     return msgspec.json.decode(body, type=Clock).serverTime * MS
 
@@ -566,6 +582,8 @@ BINANCE = Venue(
     read_rest=read_rest,
     instruments_path="/fapi/v1/exchangeInfo",
     read_instruments=read_instruments,
+    turnover_path="/fapi/v1/ticker/24hr",
+    read_turnover=read_turnover,
     time_path="/fapi/v1/time",
     read_time=read_time,
 )

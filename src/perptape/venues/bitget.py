@@ -228,6 +228,13 @@ class Rest(msgspec.Struct, frozen=True):
     requestTime: Ms = 0
 
 
+class Traded(msgspec.Struct, frozen=True):
+    """A row of the tickers by REST: of one day."""
+
+    symbol: str
+    quoteVolume: Qty | Blank = None
+
+
 heads = msgspec.json.Decoder(Head)
 bests = msgspec.json.Decoder(Push[Literal["snapshot"], tuple[Book[Price, Qty, Ms]]], strict=False)
 depths = msgspec.json.Decoder(Push[Action, tuple[Depth[Price, Qty, Ms]]], strict=False)
@@ -240,6 +247,7 @@ fund_rates = msgspec.json.Decoder(
     list[FundRate[Qty | Blank, Rate | Blank, Ms | Blank]], strict=False
 )
 paid_rates = msgspec.json.Decoder(list[PaidRate[Rate, Ms]], strict=False)
+traded = msgspec.json.Decoder(list[Traded], strict=False)
 answers = msgspec.json.Decoder(Answer)
 rests = msgspec.json.Decoder(Rest)
 
@@ -461,6 +469,11 @@ def _instrument(row: Contract, ts_seen: int) -> Instrument | None:
     )
 
 
+def read_turnover(body: bytes) -> dict[str, float]:
+    said = {row.symbol: _number(row.quoteVolume) for row in traded.decode(_data(body))}
+    return {symbol: quote for symbol, quote in said.items() if quote is not None}
+
+
 def read_time(body: bytes) -> int:
     return int(msgspec.json.decode(_data(body), type=ServerTime).serverTime) * MS
 
@@ -535,6 +548,8 @@ BITGET = Venue(
     read_rest=read_rest,
     instruments_path=f"{MARKET}/contracts?productType={FAMILY}",
     read_instruments=read_instruments,
+    turnover_path=f"{MARKET}/tickers?productType={FAMILY}",
+    read_turnover=read_turnover,
     time_path="/api/v2/public/time",
     read_time=read_time,
 )

@@ -244,6 +244,17 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     list: tuple[Paid, ...]
 
 
+class Traded(msgspec.Struct, frozen=True):
+    """A row of the tickers by REST: of one day."""
+
+    symbol: str
+    turnover24h: Qty | Literal[""] | None = None
+
+
+class Days(msgspec.Struct, frozen=True):
+    list: tuple[Traded, ...]
+
+
 heads = msgspec.json.Decoder(Head)
 tops = msgspec.json.Decoder(TopPush[Price, Qty], strict=False)
 depths = msgspec.json.Decoder(DepthPush[Price, Qty], strict=False)
@@ -252,6 +263,7 @@ tickers = msgspec.json.Decoder(TickerPush, strict=False)
 places = msgspec.json.Decoder(Place)
 answers = msgspec.json.Decoder(Answer)
 rests = msgspec.json.Decoder(Rest)
+days = msgspec.json.Decoder(Days, strict=False)
 histories = msgspec.json.Decoder(History, strict=False)
 
 
@@ -435,6 +447,14 @@ def _instrument(row: Contract, ts_seen: int) -> Instrument | None:
     )
 
 
+def read_turnover(body: bytes) -> dict[str, float]:
+    return {
+        row.symbol: row.turnover24h
+        for row in days.decode(_result(body)).list
+        if isinstance(row.turnover24h, float)
+    }
+
+
 def read_time(body: bytes) -> int:
     return int(msgspec.json.decode(_result(body), type=Clock).timeNano)
 
@@ -495,6 +515,8 @@ BYBIT = Venue(
     read_rest=read_rest,
     instruments_path=INSTRUMENTS,
     read_instruments=read_instruments,
+    turnover_path="/v5/market/tickers?category=linear",
+    read_turnover=read_turnover,
     time_path="/v5/market/time",
     read_time=read_time,
 )

@@ -263,6 +263,13 @@ class Clock(msgspec.Struct, frozen=True):
     server_time: Ms
 
 
+class Traded(msgspec.Struct, frozen=True):
+    """A row of the tickers by REST: of one day."""
+
+    contract: str
+    volume_24h_quote: Qty | Literal[""] | None = None
+
+
 heads = msgspec.json.Decoder(Head)
 quotes = msgspec.json.Decoder(Push[BookTicker[Price, Qty]], strict=False)
 depths = msgspec.json.Decoder(Push[Depth[Price, Qty]], strict=False)
@@ -273,6 +280,7 @@ bases = msgspec.json.Decoder(RestBook[Price, Qty], strict=False)
 places = msgspec.json.Decoder(Push[Place])
 answers = msgspec.json.Decoder(Answer)
 contracts = msgspec.json.Decoder(list[Contract] | Refusal)
+traded = msgspec.json.Decoder(list[Traded], strict=False)
 terms = msgspec.json.Decoder(Terms, strict=False)
 payments = msgspec.json.Decoder(list[Paid[Signed]], strict=False)
 
@@ -552,6 +560,14 @@ def _instrument(row: Contract, ts_seen: int) -> Instrument | None:
     )
 
 
+def read_turnover(body: bytes) -> dict[str, float]:
+    return {
+        row.contract: row.volume_24h_quote
+        for row in traded.decode(body)
+        if isinstance(row.volume_24h_quote, float)
+    }
+
+
 def read_time(body: bytes) -> int:
     return msgspec.json.decode(body, type=Clock).server_time * MS
 
@@ -600,6 +616,8 @@ GATEIO = Venue(
     read_rest=read_rest,
     instruments_path=f"{MARKETS}/contracts",
     read_instruments=read_instruments,
+    turnover_path=f"{MARKETS}/tickers",
+    read_turnover=read_turnover,
     time_path="/api/v4/spot/time",
     read_time=read_time,
 )

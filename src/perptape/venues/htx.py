@@ -288,6 +288,17 @@ class Rest(msgspec.Struct, frozen=True, rename={"err_msg_": "err-msg"}):
     error: str = ""
 
 
+class Traded(msgspec.Struct, frozen=True):
+    """A row of the merged tickers: of one day, both sides counted."""
+
+    contract_code: str
+    trade_turnover: Qty | None = None
+
+
+class Days(msgspec.Struct, frozen=True):
+    ticks: list[Traded]
+
+
 heads = msgspec.json.Decoder(Head)
 bbos = msgspec.json.Decoder(BboPush)
 depths = msgspec.json.Decoder(DepthPush[Side])
@@ -296,6 +307,7 @@ places = msgspec.json.Decoder(ChangePush[msgspec.Raw])
 fills = msgspec.json.Decoder(FillsPush)
 candles = msgspec.json.Decoder(CandlePush[Price], strict=False)
 notices = msgspec.json.Decoder(Notice[Rate, Ms], strict=False)
+days = msgspec.json.Decoder(Days, strict=False)
 answers = msgspec.json.Decoder(Answer)
 rests = msgspec.json.Decoder(Rest)
 listed = msgspec.json.Decoder(list[Contract] | None)
@@ -591,6 +603,16 @@ def _instrument(row: Contract, ts_seen: int) -> Instrument | None:
     )
 
 
+def read_turnover(body: bytes) -> dict[str, float]:
+    _ok(body)
+    rows = days.decode(body).ticks
+    return {
+        row.contract_code: row.trade_turnover / SIDES
+        for row in rows
+        if row.trade_turnover is not None
+    }
+
+
 def read_time(body: bytes) -> int:
     return _ok(body).ts * MS
 
@@ -660,6 +682,8 @@ HTX = Venue(
     inflates=True,
     instruments_path="/linear-swap-api/v1/swap_contract_info?business_type=swap",
     read_instruments=read_instruments,
+    turnover_path="/linear-swap-ex/market/detail/batch_merged?business_type=swap",
+    read_turnover=read_turnover,
     time_path="/api/v1/timestamp",
     read_time=read_time,
 )

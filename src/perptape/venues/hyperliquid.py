@@ -27,6 +27,7 @@ from perptape.venues.venue import (
     Listing,
     Ms,
     P,
+    Poll,
     Price,
     Q,
     Qty,
@@ -44,6 +45,7 @@ SIDES = {"B": "buy", "A": "sell"}
 PRICE_DECIMALS = 6
 """Of a price, less ``szDecimals``; and no more than five significant figures."""
 HOURLY = 1.0
+HOUR_NS = 3600 * NS
 INFO = "/info"
 
 D = TypeVar("D")
@@ -149,8 +151,23 @@ class Universe(msgspec.Struct, frozen=True):
     universe: tuple[Coin, ...]
 
 
+class Paid(msgspec.Struct, Generic[R], frozen=True):
+    """A row of the funding history."""
+
+    coin: str
+    fundingRate: R
+    time: Ms
+    """Of the block that paid, up to 118 ms after the hour."""
+
+
 class Status(msgspec.Struct, frozen=True):
     time: Ms
+
+
+class Day(msgspec.Struct, frozen=True):
+    """What a context says of one day, in dollars."""
+
+    dayNtlVlm: Qty | None = None
 
 
 heads = msgspec.json.Decoder(Head)
@@ -158,6 +175,8 @@ bbos = msgspec.json.Decoder(Bbo[Price, Qty], strict=False)
 books = msgspec.json.Decoder(L2Book[Price, Qty], strict=False)
 fills = msgspec.json.Decoder(list[Fill[Price, Qty]], strict=False)
 ctxs = msgspec.json.Decoder(ActiveAssetCtx[Ctx[Price, Qty, Rate]], strict=False)
+days = msgspec.json.Decoder(tuple[Universe, list[Day]], strict=False)
+payments = msgspec.json.Decoder(list[Paid[Rate]], strict=False)
 echoes = msgspec.json.Decoder(Request)
 texts = msgspec.json.Decoder(str)
 
@@ -265,6 +284,29 @@ READERS: Mapping[str, Callable[[msgspec.Raw], list[Event]]] = {
 }
 
 
+def ask_paid(symbol: str, ts: int) -> bytes:
+    """Ask for what was paid lately; a row that was there before says the same again."""
+    since_ms = (ts - 2 * HOUR_NS) // MS
+    return b'{"type":"fundingHistory","coin":"%b","startTime":%d}' % (symbol.encode(), since_ms)
+
+
+HISTORY = Poll("funding_history", "funding", INFO, HOUR_NS // 2, ask_paid)
+
+
+def read_rest(what: str, symbol: str, body: bytes) -> list[Event]:
+    del symbol  # each row has its own
+    if what != HISTORY.what:
+        raise ValueError(f"hyperliquid is not asked for {what!r}")
+    rows = payments.decode(body)
+    return [_paid(row) for row in rows]
+
+
+def _paid(row: Paid[float]) -> Funding:
+    # The interval is not said: before the middle of 2023 it was eight hours.
+    ts_funding = row.time * MS // HOUR_NS * HOUR_NS
+    return Funding(row.coin, None, None, row.fundingRate, ts_funding=ts_funding, is_settled=True)
+
+
 def instrument_name(symbol: str) -> str | None:
     coin, _ = unbundle(symbol, kilo=True)
     return f"{coin}-USD-PERP" if BASE.fullmatch(coin) else None
@@ -302,6 +344,15 @@ def _instrument(row: Coin, ts_seen: int) -> Instrument | None:
     )
 
 
+def read_turnover(body: bytes) -> dict[str, float]:
+    listed, said = days.decode(body)
+    return {
+        coin.name: day.dayNtlVlm
+        for coin, day in zip(listed.universe, said, strict=True)
+        if day.dayNtlVlm is not None
+    }
+
+
 def read_time(body: bytes) -> int:
     return msgspec.json.decode(body, type=Status).time * MS
 
@@ -332,10 +383,15 @@ HYPERLIQUID = Venue(
     first_data_ns=15 * NS,
     slow={"bbo": 120 * NS, "trades": 600 * NS},
     cadence={"l2Book": 6 * NS, "l2Book.fast": NS},
+    polls=(HISTORY,),
+    read_rest=read_rest,
     replays_trades=True,
     instruments_path=INFO,
     instruments_body=b'{"type":"meta"}',
     read_instruments=read_instruments,
+    turnover_path=INFO,
+    turnover_body=b'{"type":"metaAndAssetCtxs"}',
+    read_turnover=read_turnover,
     time_path=INFO,
     time_body=b'{"type":"exchangeStatus"}',
     read_time=read_time,

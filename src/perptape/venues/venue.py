@@ -111,6 +111,8 @@ class Poll(msgspec.Struct, frozen=True):
     path: str
     """With ``{symbol}``: a call for each symbol; else one for all."""
     every_ns: int
+    body: Callable[[str, int], bytes] | None = None
+    """(symbol, wall time in ns) -> the JSON of a POST, for each symbol; ``None``: it is a GET."""
 
 
 class Venue(msgspec.Struct, frozen=True):
@@ -175,6 +177,11 @@ class Venue(msgspec.Struct, frozen=True):
     """Where it is not empty, the list is asked for by POST, with this JSON."""
     read_instruments: Callable[[bytes, int], Listing] | None = None
     """(REST body, ts_seen in ns) -> one page. The path of the next page comes with it."""
+    turnover_path: str = ""
+    turnover_body: bytes = b""
+    """As ``instruments_body``."""
+    read_turnover: Callable[[bytes], dict[str, float]] | None = None
+    """REST body -> what each symbol turned over in the last 24 h, in quote currency, one-sided."""
     time_path: str = ""
     time_body: bytes = b""
     """As ``instruments_body``."""
