@@ -10,7 +10,7 @@ from perptape.decode import decoder
 from perptape.errors import BadFrame
 from perptape.events import MS, NS
 from perptape.sims.dialect import Hangup
-from perptape.sims.scenario import Episode, Fault
+from perptape.sims.scenario import Episode, Fault, Scenario
 from perptape.sims.schedule import Schedule
 
 BTC, ETH = "BTC-USDT-PERP", "ETH-USDT-PERP"
@@ -34,7 +34,7 @@ class Play:
     def __init__(self, seat, faults=(), episodes=()):
         self.seat = seat
         self.facts = []
-        played = type("Played", (), {"faults": faults, "episodes": episodes})
+        played = Scenario(faults=tuple(faults), episodes=tuple(episodes))
         names = {episode.buy for episode in episodes} | {seat.exchange.name}
         self.schedule = Schedule(played, dict.fromkeys(names, seat.exchange), self.facts.append)
         self.schedule.start(seat.start_ns)

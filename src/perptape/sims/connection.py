@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
             while not self._ends and (message := websocket.read_message(self._held)) is not None:
                 self._take(talk, *message, now_ns)
         except Violation as e:
-            self.exchange.hang_up([talk], Hangup(e.code, str(e)), now_ns)
+            self.exchange.hang_up([talk], Hangup(e.code, str(e)))
         self.flush(now_ns)
 
     def _take(self, talk: Talk, opcode: int, payload: bytes, now_ns: int) -> None:

@@ -80,6 +80,10 @@ class State(NamedTuple):
     """As it is now."""
     told: Ticker | None = None
     """As this topic said it last; ``None``: to one who knows nothing."""
+    resets: int = 0
+    """How often the ids of this topic have started over: ``nth`` and the tops' ids are small."""
+    is_reset: bool = False
+    """The first since then; ``previous`` still has its old id."""
 
     def since(self) -> tuple[Top, ...]:
         """All older states that a delta must hold for."""
@@ -102,6 +106,8 @@ class Stream(msgspec.Struct, frozen=True):
     """Of trades: each fill is a frame of its own."""
     repeat_ns: int = 0
     """After so long without a new state the last one is told again; 0: never."""
+    reset: Callable[[State], bytes] | None = None
+    """Encodes instead, once ``state.resets``; ``None``: this stream's ids never start over."""
     greets: bool = True
     """Whether a new listener gets the present state at once."""
 
@@ -229,6 +235,13 @@ def same(payload: bytes) -> bytes:
     return payload
 
 
+def limited(status: int, wait_s: int, now_ns: int) -> Answer:
+    """What is answered to one who asks too often, where a venue has no form of its own."""
+    del now_ns
+    body = f'{{"code":{status},"msg":"Too many requests"}}'.encode()
+    return Answer(status, body, {"Retry-After": str(wait_s)})
+
+
 class Dialect(msgspec.Struct, frozen=True):
     """Everything that differs between the simulated venues."""
 
@@ -245,6 +258,10 @@ class Dialect(msgspec.Struct, frozen=True):
     rest: Callable[[Request, Board], Answer]
     farewell: Callable[[int], bytes] | None = None
     """What is said before a planned close, given the venue's time."""
+    limited: Callable[[int, int, int], Answer] = limited
+    """(HTTP status, seconds to wait, venue's time in ns) -> the answer to REST and handshakes."""
+    spoil: Callable[[bytes], bytes] | None = None
+    """A frame -> the same with a wrong checksum; ``None``: this venue's have none."""
     wrap: Callable[[bytes], bytes] = same
     """Payload -> its form on the wire."""
     binary: bool = False

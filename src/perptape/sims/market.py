@@ -92,6 +92,24 @@ class Top(NamedTuple):
     update_id: int
 
 
+def rescale(old: Contract, new: Contract) -> tuple[float, float]:
+    """What a price in ticks and a size in lots are multiplied with when a contract changes."""
+    ticks = old.tick.value / new.tick.value
+    return ticks, old.lot.value * old.size.value / (new.lot.value * new.size.value)
+
+
+def converted(top: Top, old: Contract, new: Contract) -> Top:
+    """The same state under another specification; it does not get crossed."""
+    ticks, lots = rescale(old, new)
+    bid = max(1, int(np.floor(top.bid * ticks + 1e-6)))
+    return top._replace(
+        bid=bid,
+        ask=max(bid + 1, int(np.ceil(top.ask * ticks - 1e-6))),
+        bid_lots=max(1, round(top.bid_lots * lots)),
+        ask_lots=max(1, round(top.ask_lots * lots)),
+    )
+
+
 class Path:
     """The efficient price of one coin."""
 
@@ -168,6 +186,19 @@ class Feed:
         if found:
             self.current = found[-1]
         return found
+
+    def change(self, contract: Contract) -> None:
+        """From now on this is the specification."""
+        old, self.contract = self.contract, contract
+        self.current = converted(self.current, old, contract)
+        self._ahead = [converted(top, old, contract) for top in self._ahead]
+
+    def restart_ids(self) -> None:
+        """From the next state on ids count from 1 again, or a little more."""
+        self._last_id -= self.current.update_id
+        self._ahead = [
+            top._replace(update_id=top.update_id - self.current.update_id) for top in self._ahead
+        ]
 
     def _fill(self) -> None:
         rng = np.random.default_rng((*self._key, self._block))

@@ -15,6 +15,8 @@ import msgspec
 from perptape import config
 from perptape.errors import BadUsage
 from perptape.fees import fee_of
+from perptape.sims import faults
+from perptape.sims.faults import Fault, RandomFaults
 
 VENUES = ("bitget", "htx", "gateio", "bybit", "binance", "okx", "hyperliquid")
 
@@ -23,9 +25,7 @@ NOT_NEGATIVE = (
     "spread_bps", "noise_bps", "latency_ms", "jitter_ms", "updates_per_s", "trades_per_s",
 )  # fmt: skip
 
-Kind = Literal["disconnect", "reset", "silence", "refuse", "corrupt"]
 Start = Literal["serve", "first-subscribe"]
-Damage = Literal["truncate", "flip"]
 
 
 class Coin(msgspec.Struct, frozen=True):
@@ -116,19 +116,6 @@ class Episode(msgspec.Struct, frozen=True):
         return self.at_ns + self.lasts_ns
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """One thing that goes wrong at a known time."""
-
-    at_ns: int
-    venue: str
-    kind: Kind
-    lasts_ns: int | None = None
-    """``None``: disconnect, reset and corrupt happen once, silence and refuse never end."""
-    instrument: str | None = None
-    """Only this market; ``None`` is the whole venue (corrupt: whichever frame comes next)."""
-    damage: Damage = "truncate"
-
-
 class Scenario(msgspec.Struct, frozen=True):
     """All that is played, given the seed."""
 
@@ -143,6 +130,7 @@ class Scenario(msgspec.Struct, frozen=True):
     """By market (``htx:ETH-USDT-PERP``), where it is not the venue's usual one."""
     episodes: tuple[Episode, ...] = ()
     faults: tuple[Fault, ...] = ()
+    random_faults: tuple[RandomFaults, ...] = ()
 
     def __post_init__(self) -> None:
         check(self)
@@ -162,13 +150,12 @@ class _Episode(msgspec.Struct, forbid_unknown_fields=True):
     lasts: str = msgspec.field(name="for")
 
 
-class _Fault(msgspec.Struct, forbid_unknown_fields=True):
-    at: str
-    venue: str
-    kind: Kind
-    symbol: str | None = None
-    lasts: str | None = msgspec.field(name="for", default=None)
-    damage: Damage = "truncate"
+class _Random(msgspec.Struct, forbid_unknown_fields=True):
+    kinds: tuple[str, ...]
+    count: int
+    venues: tuple[str, ...] = VENUES
+    since: str = msgspec.field(name="from", default="0s")
+    until: str | None = msgspec.field(name="to", default=None)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -180,7 +167,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     venues: dict[str, dict[str, int | float]] = {}
     funding_interval_h: dict[str, int] = {}
     episodes: tuple[_Episode, ...] = ()
-    faults: tuple[_Fault, ...] = ()
+    faults: tuple[dict[str, object], ...] = ()
+    random_faults: tuple[dict[str, object], ...] = ()
 
 
 def load(path: Path) -> Scenario:
@@ -205,9 +193,12 @@ def demo(seed: int | None = None) -> Scenario:
 def parse(text: str) -> Scenario:
     """TOML text to a scenario; raises BadUsage with one sentence."""
     try:
-        file = msgspec.convert(tomllib.loads(text), _File)
+        return _scenario(msgspec.convert(tomllib.loads(text), _File))
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as e:
         raise BadUsage(f"{e}.") from e
+
+
+def _scenario(file: _File) -> Scenario:
     return Scenario(
         seed=file.seed,
         duration_ns=None if file.duration is None else duration_ns(file.duration, "duration"),
@@ -222,18 +213,32 @@ def parse(text: str) -> Scenario:
             )
             for e in file.episodes
         ),
-        faults=tuple(_fault(f) for f in file.faults),
+        faults=tuple(_fault(table) for table in file.faults),
+        random_faults=tuple(_random(table, file.duration) for table in file.random_faults),
     )  # fmt: skip
 
 
-def _fault(fault: _Fault) -> Fault:
-    return Fault(
-        at_ns=duration_ns(fault.at, "at"),
-        venue=fault.venue,
-        kind=fault.kind,
-        lasts_ns=None if fault.lasts is None else duration_ns(fault.lasts, "for"),
-        instrument=None if fault.symbol is None else instrument_name(fault.symbol),
-        damage=fault.damage,
+def _fault(table: dict[str, object]) -> Fault:
+    read = {key: duration_ns(str(table[key]), key) for key in ("at", "for") if key in table}
+    names: dict[str, object] = {}
+    if "symbol" in table and table["symbol"] != faults.ALL:
+        names["symbol"] = instrument_name(str(table["symbol"]))
+    return msgspec.convert(table | read | names, Fault)
+
+
+def _random(table: dict[str, object], duration: str | None) -> RandomFaults:
+    own = {field.encode_name for field in msgspec.structs.fields(_Random)}
+    random = msgspec.convert({key: table[key] for key in table if key in own}, _Random)
+    rest = {key: table[key] for key in table if key not in own}
+    model = _fault({**rest, "at": "0s", "venue": faults.ALL, "kind": ", ".join(random.kinds)})
+    until = random.until or duration
+    return RandomFaults(
+        model,
+        random.kinds,
+        random.count,
+        random.venues,
+        duration_ns(random.since, "from"),
+        0 if until is None else duration_ns(until, "to"),
     )
 
 
@@ -295,9 +300,13 @@ def check(scenario: Scenario) -> None:
         _known("venue", market.partition(":")[0], VENUES)
         _check_interval(market, interval_h)
     for fault in scenario.faults:
-        _known("venue", fault.venue, VENUES)
-        if fault.instrument is not None:
-            _known("instrument", fault.instrument, scenario.instruments)
+        _check_fault(fault, (*VENUES, faults.ALL), scenario.instruments)
+        faults.check(fault)
+    for random in scenario.random_faults:
+        for venue in random.venues:
+            _known("venue", venue, VENUES)
+        _check_fault(random.model, (faults.ALL,), (*scenario.instruments, faults.ALL))
+        faults.check_random(random)
     for n, episode in enumerate(scenario.episodes):
         _known("venue", episode.sell, VENUES)
         _known("venue", episode.buy, VENUES)
@@ -306,6 +315,14 @@ def check(scenario: Scenario) -> None:
             raise BadUsage(f"An episode sells and buys on {episode.sell}; name two venues.")
         for other in scenario.episodes[:n]:
             _check_apart(episode, other)
+
+
+def _check_fault(fault: Fault, venues: tuple[str, ...], instruments: tuple[str, ...]) -> None:
+    _known("venue", fault.venue, venues)
+    if fault.instrument is not None:
+        _known("instrument", fault.instrument, instruments)
+    if fault.interval_h is not None:
+        _check_interval(fault.venue, fault.interval_h)
 
 
 def _check_character(venue: str, character: Character) -> None:

@@ -1,28 +1,26 @@
 """What a scenario plans, done on time and told as it really happened."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
 from perptape.events import NS
-from perptape.sims.dialect import Hangup, Talk
-from perptape.sims.exchange import Exchange, Hurt
-from perptape.sims.scenario import Episode, Fault, Scenario
+from perptape.sims.exchange import Exchange
+from perptape.sims.faults import KINDS, Fault, plan
+from perptape.sims.hurt import Hurt, Struck
+from perptape.sims.scenario import Episode, Scenario
+from perptape.sims.strikes import Strike, Undo, ability, begin
 from perptape.sims.truth import Fact
 
 FOREVER_NS = 1 << 62
-GONE = 1001  # close code of a disconnect: going away
 
 
 class Running(msgspec.Struct, eq=False):
     """A fault that has begun."""
 
-    fault: Fault
-    ts_start: int
-    struck: tuple[int, ...]
-    undo: Callable[[], None]
-    end_ns: int
-    """Scenario time."""
+    strike: Strike
+    undo: Undo
 
 
 class Watched(msgspec.Struct, eq=False):
@@ -41,9 +39,9 @@ class Schedule:
     ) -> None:
         self._exchanges = exchanges
         self._tell = tell
-        self._ahead = sorted(
-            (fault for fault in scenario.faults if fault.venue in exchanges),
-            key=lambda fault: fault.at_ns,
+        abilities = {name: ability(exchange.dialect) for name, exchange in exchanges.items()}
+        self._ahead = plan(
+            scenario.faults, scenario.random_faults, scenario.seed, abilities, scenario.instruments
         )
         self._running: list[Running] = []
         self._watched = [
@@ -58,59 +56,63 @@ class Schedule:
     def turn(self, now_ns: int) -> int:
         """Begin and end what is due; returns when to come again."""
         scenario_ns = now_ns - self._start_ns
-        for running in [r for r in self._running if r.end_ns <= scenario_ns]:
+        for running in [r for r in self._running if (r.strike.until_ns or FOREVER_NS) <= now_ns]:
             self._end(running, now_ns)
         while self._ahead and self._ahead[0].at_ns <= scenario_ns:
             self._begin(self._ahead.pop(0), now_ns)
         self._watch(now_ns)
-        moments = [fault.at_ns for fault in self._ahead[:1]]
-        moments += [running.end_ns for running in self._running]
-        return self._start_ns + min(moments, default=scenario_ns + NS)
+        moments = [self._start_ns + fault.at_ns for fault in self._ahead[:1]]
+        moments += [r.strike.until_ns for r in self._running if r.strike.until_ns is not None]
+        return min(moments, default=now_ns + NS)
 
     def close(self, now_ns: int) -> None:
         """The run ends: tell what has begun."""
         for running in list(self._running):
-            self._end(running, now_ns, cut=running.end_ns != FOREVER_NS)
+            self._end(running, now_ns, cut=running.strike.until_ns is not None)
         for watched in list(self._watched):
             if watched.sent_start is not None:
                 self._tell_episode(watched, now_ns, cut=True)
 
     def _begin(self, fault: Fault, now_ns: int) -> None:
-        exchange = self._exchanges[fault.venue]
-        symbol = None if fault.instrument is None else exchange.symbol(fault.instrument)
-        if fault.kind == "corrupt":
-            self._hurt(fault, exchange, symbol)
+        exchange, form = self._exchanges[fault.venue], KINDS[fault.kind]
+        if form.is_of_frames:
+            symbol = None if fault.instrument is None else exchange.symbol(fault.instrument)
+            told = partial(self._tell_struck, exchange, fault)
+            exchange.casts.hurts.append(Hurt(fault, symbol, fault.frames, told))
             return
-        struck = exchange.listeners(symbol)
-        undo = _strike(fault, exchange, symbol, struck, now_ns)
-        lasts_ns = fault.lasts_ns
-        if lasts_ns is None:
-            lasts_ns = 0 if fault.kind in ("disconnect", "reset") else FOREVER_NS - fault.at_ns
-        running = Running(
-            fault, now_ns, tuple(talk.number for talk in struck), undo, fault.at_ns + lasts_ns
-        )
-        if lasts_ns:
-            self._running.append(running)
-        else:
-            undo()
-            self._tell_fault(running, now_ns)
+        lasts_ns = 0 if fault.lasts_ns is None and form.is_once else fault.lasts_ns
+        until_ns = None if lasts_ns is None else now_ns + lasts_ns
+        running = Running(*begin(exchange, fault, now_ns, until_ns))
+        if fault.kind == "clock_step":
+            self._tell_clock(exchange, now_ns)
+        self._running.append(running)
+        if not lasts_ns and form.is_once:
+            self._end(running, now_ns)
 
     def _end(self, running: Running, now_ns: int, *, cut: bool = False) -> None:
         self._running.remove(running)
         running.undo()
-        self._tell_fault(running, now_ns, cut=cut)
-
-    def _tell_fault(self, running: Running, now_ns: int, *, cut: bool = False) -> None:
-        fault, name = running.fault, running.fault.instrument
+        strike, fault = running.strike, running.strike.fault
+        if fault.kind == "clock_step" and not cut:
+            self._tell_clock(strike.exchange, now_ns)
         self._tell(
             Fact(
                 what="fault",
                 kind=fault.kind,
                 venue=fault.venue,
-                market=None if name is None else self._market(fault.venue, name),
-                ts_start=running.ts_start,
+                market=None
+                if strike.symbol is None
+                else strike.exchange.market_name(strike.symbol),
+                ts_start=strike.ts_start,
                 ts_end=now_ns,
-                connections=running.struck,
+                connections=tuple(talk.number for talk in strike.talks),
+                streams=strike.streams,
+                requests=strike.requests,
+                step_ms=fault.step_ms,
+                tick=fault.tick,
+                lot=fault.lot,
+                size=fault.size,
+                interval_h=fault.interval_h,
                 cut=cut,
             )
         )
@@ -120,23 +122,37 @@ class Schedule:
         contracts = self._exchanges[venue].dialect.contracts
         return f"{venue}:{contracts[instrument.partition('-')[0]].instrument}"
 
-    def _hurt(self, fault: Fault, exchange: Exchange, symbol: str | None) -> None:
-        def done(symbol: str, crc32: int, now_ns: int) -> None:
-            self._tell(
-                Fact(
-                    what="fault",
-                    kind="corrupt",
-                    venue=fault.venue,
-                    market=f"{fault.venue}:{exchange.board.contracts[symbol].instrument}",
-                    ts_start=now_ns,
-                    ts_end=now_ns,
-                    connections=tuple(talk.number for talk in exchange.listeners(symbol)),
-                    damage=fault.damage,
-                    crc32=crc32,
-                )
+    def _tell_struck(self, exchange: Exchange, fault: Fault, struck: Struck) -> None:
+        topic = struck.topic
+        self._tell(
+            Fact(
+                what="fault",
+                kind=fault.kind,
+                venue=fault.venue,
+                market=exchange.market_name(topic.symbol),
+                stream=topic.stream,
+                symbol=topic.symbol,
+                ts_start=struck.ts_start,
+                ts_end=struck.ts_end,
+                connections=struck.connections,
+                damage=fault.damage if fault.kind == "corrupt" else None,
+                crc32=struck.crc32,
+                frames=struck.frames,
+                cut=struck.cut,
             )
+        )
 
-        exchange.hurt.append(Hurt(symbol, fault.damage, done))
+    def _tell_clock(self, exchange: Exchange, now_ns: int) -> None:
+        """The venue's clock has jumped."""
+        self._tell(
+            Fact(
+                what="clock",
+                venue=exchange.name,
+                ts_start=now_ns,
+                ts_end=now_ns,
+                offset_ns=exchange.offset_ns,
+            )
+        )
 
     def _watch(self, now_ns: int) -> None:
         for watched in list(self._watched):
@@ -165,20 +181,3 @@ class Schedule:
                 cut=cut,
             )
         )
-
-
-def _strike(
-    fault: Fault, exchange: Exchange, symbol: str | None, struck: Iterable[Talk], now_ns: int
-) -> Callable[[], None]:
-    """Let a fault begin; returns how it ends."""
-    if fault.kind == "silence":
-        exchange.mute(symbol)
-        return lambda: exchange.unmute(symbol)
-    if fault.kind == "refuse":
-        exchange.hang_up(struck, Hangup(GONE, "refused from now on"), now_ns)
-        exchange.refuse(symbol)
-        return lambda: exchange.admit(symbol)
-    reset = fault.kind == "reset"
-    exchange.hang_up(struck, Hangup(None if reset else GONE, fault.kind, reset), now_ns)
-    exchange.refuse(None)
-    return lambda: exchange.admit(None)

@@ -6,7 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from perptape.errors import Failed
+from perptape.errors import BadUsage, Failed
 from perptape.events import MS, NS
 from perptape.sims import websocket
 from perptape.sims.connection import LINGER_S, Connection
@@ -47,7 +47,11 @@ class Server:
         }
         self.urls: dict[str, str] = {}
         self._log_dir = log_dir
-        self._schedule = Schedule(scenario, self.exchanges, truth.tell)
+        try:
+            self._schedule = Schedule(scenario, self.exchanges, truth.tell)
+        except BadUsage:
+            truth.close()
+            raise
         self._started = False
         self._flushed_ns = 0
         self._connections: set[Connection] = set()
@@ -117,6 +121,8 @@ class Server:
 
     def answer(self, exchange: Exchange, request: websocket.Request) -> Answer | None:
         """The answer to an HTTP request; ``None``: it opens a websocket."""
+        if limited := exchange.limited(self.clock.now_ns()):
+            return limited
         if request.path in exchange.dialect.paths and request.upgrades:
             return SHUT if exchange.shut else None
         _, path, query, headers, body = request
@@ -148,7 +154,7 @@ class Server:
                 reason=connection.reason,
             )
         )
-        for topic, span in exchange.leave(talk):
+        for topic, span in exchange.leave(talk, now_ns):
             if fact := _heard(connection, talk, topic, span):
                 self.truth.tell(fact)
 

@@ -51,10 +51,19 @@ class Tickers:
         self._wave = Walk((*key[:1], key[1] ^ 1), 0.05)
         self._open = Walk((*key[:1], key[1] ^ 2), OPEN_BPS / BPS)
         self._phase = float(np.random.default_rng(key).uniform(0, 2 * np.pi))
-        per_lot = contract.price * contract.lot.value * contract.size.value / contract.unit
-        self._lots_open = OPEN_NOTIONAL / per_lot
+        self._lots_open = self._typically_open()
         self._changes = [(-(1 << 62), scenario.interval_h(venue, contract.base))]
         """From which scenario time on which interval holds."""
+
+    def change(self, contract: Contract) -> None:
+        """From now on this is the specification."""
+        self.contract = contract
+        self._lots_open = self._typically_open()
+
+    def _typically_open(self) -> float:
+        contract = self.contract
+        per_lot = contract.price * contract.lot.value * contract.size.value / contract.unit
+        return OPEN_NOTIONAL / per_lot
 
     def change_interval(self, at_ns: int, interval_h: int) -> None:
         """From scenario time ``at_ns`` on the rate is for another interval."""

@@ -10,7 +10,17 @@ import numpy as np
 
 from perptape.events import MS, NS
 from perptape.sims.dialect import Print
-from perptape.sims.market import BLOCK_NS, Contract, Floats, Ints, Path, Top, levels
+from perptape.sims.market import (
+    BLOCK_NS,
+    Contract,
+    Floats,
+    Ints,
+    Path,
+    Top,
+    converted,
+    levels,
+    rescale,
+)
 from perptape.sims.scenario import Scenario
 
 PAST_NS = 60 * NS
@@ -61,6 +71,18 @@ class Trades:
     def last(self, count: int) -> tuple[Print, ...]:
         """The last ones published, the newest last."""
         return tuple(islice(self.recent, max(0, len(self.recent) - count), None))
+
+    def change(self, contract: Contract) -> None:
+        """From now on this is the contract's specification."""
+        old, self.contract = self.contract, contract
+        ticks, lots = rescale(old, contract)
+        for made in (self.recent, self._ahead):
+            for n, trade in enumerate(made):
+                price = max(1, round(trade.price * ticks))
+                made[n] = trade._replace(price=price, lots=max(1, round(trade.lots * lots)))
+        self.volume = round(self.volume * lots)
+        if self._last_top is not None:
+            self._last_top = converted(self._last_top, old, contract)
 
     def fill(self, block: int, tops: list[Top]) -> None:
         """Make the trades of a block, given its states."""

@@ -44,10 +44,20 @@ class Fact(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The client's."""
     reason: str | None = None
     crc32: int | None = None
-    """Of the damaged frame as it was sent; see :class:`Sent`."""
+    """Of the struck frame as it was sent, or of the one that was not; see :class:`Sent`."""
     symbol: str | None = None
     stream: str | None = None
+    streams: tuple[str, ...] | None = None
+    """Those that a fault struck, beyond single frames."""
     frames: int | None = None
+    requests: int | None = None
+    """How many a limit turned away."""
+    step_ms: float | None = None
+    """What a fault changed: the clock, or a contract; likewise down to ``interval_h``."""
+    tick: str | None = None
+    lot: str | None = None
+    size: str | None = None
+    interval_h: int | None = None
     seed: int | None = None
     offset_ns: int | None = None
     latency_ns: int | None = None
