@@ -78,12 +78,15 @@ class Rest:
 
     async def poll(self, poll: Poll, symbols: Sequence[str]) -> None:
         """Ask once for what a poll is for, for the tape alone."""
-        each = symbols if "{symbol}" in poll.path else ("",)
+        each = symbols if poll.body or "{symbol}" in poll.path else ("",)
         for symbol in each:
-            if self._clock.mono() < self._banned_until:
+            ts, mono = self._clock.now()
+            if mono < self._banned_until:
                 return
+            path = poll.path.format(symbol=symbol)
+            question = poll.body(symbol, ts) if poll.body else b""
             try:
-                await self._get(poll.what, poll.path.format(symbol=symbol), symbol=symbol)
+                await self._get(poll.what, path, symbol=symbol, question=question)
             except Unreachable as error:
                 self.note(Note(note="unreachable", reason=str(error)))
 

@@ -312,6 +312,32 @@ def test_a_delisted_coin_says_so():
     assert found.status == "delisted"
 
 
+PAID = b'[{"coin":"ABC","fundingRate":"-0.0000125","premium":"-0.0006","time":1700002800048}]'
+
+
+def test_paid_rates_are_asked_for_by_coin_and_belong_to_the_hour():
+    (poll,) = HYPERLIQUID.polls
+    assert (poll.what, poll.channel, poll.path) == ("funding_history", "funding", "/info")
+    asked = json.loads(poll.body("kPEPE", 1_700_003_000_000 * MS))
+    assert asked == {"type": "fundingHistory", "coin": "kPEPE", "startTime": 1_699_995_800_000}
+    paid = Funding("ABC", None, None, -0.0000125, None, 1_700_002_800_000 * MS, is_settled=True)
+    assert HYPERLIQUID.read_rest("funding_history", "ABC", PAID) == [paid]
+    assert HYPERLIQUID.read_rest("funding_history", "ABC", b"[]") == []
+
+
+@pytest.mark.parametrize(
+    ("what", "body"),
+    [
+        ("funding_history", b"null"),
+        ("funding_history", PAID.replace(b"-0.0000125", b"NaN")),
+        ("book", b"{}"),
+    ],
+)
+def test_other_answers_are_refused(what, body):
+    with pytest.raises((msgspec.MsgspecError, ValueError)):
+        HYPERLIQUID.read_rest(what, "ABC", body)
+
+
 def test_the_clock_is_that_of_the_chain():
     assert HYPERLIQUID.read_time(b'{"specialStatuses":null,"time":1700000000001}') == T * MS
 
@@ -418,7 +444,7 @@ REAL = {
     "live_2026_testnet.jsonl": 5,
     "l2Book_2026_levels_trimmed.jsonl": 3,
     "allDexsAssetCtxs_2026.jsonl": 0,  # by place in each dex's list, which no frame names
-    "info_rest_2023.jsonl": 0,  # REST: its list is read below, of the rest nothing is asked for
+    "info_rest_2023.jsonl": 0,  # REST: list and history are read below, the rest is not asked for
 }
 
 
@@ -481,3 +507,14 @@ def test_the_real_list(shared):
     assert (found["ETH"].tick_size, found["ETH"].lot_size) == (0.01, 0.0001)
     assert found["kPEPE"].name == "PEPE-USD-PERP"
     assert all(each.funding_interval_h == 1.0 for each in found.values())
+
+
+def test_the_real_history(shared):
+    answer = json.loads(lines(shared, "info_rest_2023.jsonl")[3])
+    assert set(answer["request"]) - {"endTime"} == set(json.loads(wire.ask_paid("BTC", MS)))
+    body = json.dumps(answer["response"]).encode()
+    found = HYPERLIQUID.read_rest("funding_history", "BTC", body)
+    assert [each.rate for each in found] == [float(r["fundingRate"]) for r in answer["response"]]
+    hours = [each.ts_funding // wire.HOUR_NS for each in found]
+    assert hours == [hours[0] + 8 * n for n in range(12)]  # as it was paid in May 2023
+    assert all(each.is_settled and each.interval_h is None for each in found)

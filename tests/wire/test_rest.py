@@ -11,6 +11,7 @@ from perptape.clock import Clock
 from perptape.events import Kind, RestAnswer
 from perptape.rest import Rest, open_client
 from perptape.route import Route, at, tls_context
+from perptape.venues.venue import Poll
 
 
 async def ask(wires, pages, *, times=0):
@@ -135,14 +136,15 @@ def test_the_venues_headers_go_along_and_bytes_that_are_no_text_survive(wires):
     assert "\ufffd" in answers(tape)[-1].body
 
 
-def test_a_question_goes_by_post(wires):
-    question, heard = b'{"type":"meta"}', []
+def by_post(wires, use):
+    """What ``use(rest)`` gives, the tape, and what was asked: head and body."""
+    heard, page = [], b'{"coins":["BTC"]}'
 
     async def main():
         async def reply(peer):
-            head = await peer.reader.readuntil(b"\r\n\r\n")
-            heard.append((head.lower(), await peer.reader.readexactly(len(question))))
-            page = b'{"coins":["BTC"]}'
+            head = (await peer.reader.readuntil(b"\r\n\r\n")).lower()
+            size = int(head.partition(b"content-length: ")[2].split()[0])
+            heard.append((head, await peer.reader.readexactly(size)))
             await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(page), page))
 
         tape = wires.MemoryTape()
@@ -150,13 +152,27 @@ def test_a_question_goes_by_post(wires):
             wires.serving(reply, handshake=False) as port,
             open_client(Route(tls_context())) as client,
         ):
-            venue = msgspec.structs.replace(wires.ACME, instruments_body=question)
+            venue = msgspec.structs.replace(wires.ACME, instruments_body=b'{"type":"meta"}')
             rest = Rest(client, at(venue, f"http://127.0.0.1:{port}"), tape, Clock())
-            return await asyncio.wait_for(rest.ask(), 5), tape
+            return await asyncio.wait_for(use(rest), 5), tape
 
-    found, tape = wires.run(main())
+    return *wires.run(main()), heard
+
+
+def test_a_question_goes_by_post(wires):
+    found, tape, ((head, body),) = by_post(wires, lambda rest: rest.ask())
     assert [each.name for each in found] == ["BTC-USDT-PERP"]
-    ((head, body),) = heard
-    assert head.startswith(b"post /instruments http/1.1\r\n") and body == question
+    assert head.startswith(b"post /instruments http/1.1\r\n") and body == b'{"type":"meta"}'
     assert b"content-type: application/json" in head and b"x-acme: 1" in head
     assert [a.body for a in answers(tape)] == ['{"coins":["BTC"]}']
+
+
+def test_a_poll_may_be_a_question_about_each_symbol(wires):
+    def body(symbol, ts):
+        return f"{symbol} {ts > 10**18}".encode()
+
+    poll = Poll("paid", "funding", "/info", 1, body)
+    _, tape, heard = by_post(wires, lambda rest: rest.poll(poll, ["A", "B"]))
+    assert [body for _, body in heard] == [b"A True", b"B True"]
+    assert {head.partition(b" http/1.1")[0] for head, _ in heard} == {b"post /info"}
+    assert [(a.what, a.symbol) for a in answers(tape)] == [("paid", "A"), ("paid", "B")]
