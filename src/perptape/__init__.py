@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perptape import charts
     from perptape.measures.gaps import gaps
+    from perptape.measures.survival import survival
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "charts", "gaps", "open"]
+__all__ = ["__version__", "charts", "gaps", "open", "survival"]
 
 _HOMES = {
     "charts": ("perptape.charts", None),
     "gaps": ("perptape.measures.gaps", "gaps"),
     "open": ("perptape.recording", "Recording"),
+    "survival": ("perptape.measures.survival", "survival"),
 }
 
 
