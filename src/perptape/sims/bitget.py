@@ -159,7 +159,9 @@ def books(state: State) -> bytes:
         bids, asks = levels(state.contract, state.top, BOOKS_DEPTH)
         return push(state, "snapshot", asks, bids, 0)
     bids, asks = delta(state.contract, state.since(), state.top, BOOKS_DEPTH)
-    return push(state, "update", asks, bids, SEQ + state.previous.update_id)
+    # After the server's own reset an update follows nothing.
+    follows = 0 if state.is_reset else SEQ + state.previous.update_id
+    return push(state, "update", asks, bids, follows)
 
 
 def trade(state: State) -> bytes:
@@ -237,7 +239,7 @@ STREAMS = {
     "books1": Stream(books1),
     "books5": Stream(books5, every_ns=150 * MS),
     "books15": Stream(books15, every_ns=150 * MS),
-    "books": Stream(books, every_ns=100 * MS),
+    "books": Stream(books, every_ns=100 * MS, reset=books),
     "trade": Stream(trade, tells="trades"),
     "ticker": Stream(ticker, tells="ticker", every_ns=100 * MS),
 }

@@ -146,10 +146,11 @@ def orderbook1(state: State) -> bytes:
     return msgspec.json.encode(push)
 
 
-def deep(state: State) -> bytes:
+def deep(state: State, before: int = U) -> bytes:
     """A snapshot, then deltas whose ``u`` counts up by one; prices are padded."""
     contract, depth = state.contract, int(state.topic.stream.partition(".")[2])
-    if state.previous is None:
+    is_whole = state.previous is None or state.is_reset
+    if is_whole:
         bids, asks = levels(contract, state.top, depth)
     else:
         bids, asks = delta(contract, state.since(), state.top, depth)
@@ -157,17 +158,22 @@ def deep(state: State) -> bytes:
         s=contract.symbol,
         b=side(contract, bids),
         a=side(contract, asks),
-        u=U + state.nth,
+        u=before + state.nth,
         seq=SEQ + state.top.update_id,
     )
     push = wire.DepthPush(
         topic=f"{state.topic.stream}.{contract.symbol}",
-        type="snapshot" if state.previous is None else "delta",
+        type="snapshot" if is_whole else "delta",
         ts=state.ts_send_ns // MS,
         data=book,
         cts=state.ts_event_ns // MS,
     )
     return msgspec.json.encode(push)
+
+
+def restarted(state: State) -> bytes:
+    """After a restart of the service ``u`` counts from 1 again, and 1 is a snapshot."""
+    return deep(state, before=0)
 
 
 def side(contract: Contract, book: Levels) -> list[tuple[str, str]]:
@@ -289,9 +295,9 @@ def rate_text(rate: float) -> str:
 
 STREAMS = {
     "orderbook.1": Stream(orderbook1, repeat_ns=3 * NS),
-    "orderbook.50": Stream(deep, every_ns=20 * MS),
-    "orderbook.200": Stream(deep, every_ns=100 * MS),
-    "orderbook.1000": Stream(deep, every_ns=200 * MS),
+    "orderbook.50": Stream(deep, every_ns=20 * MS, reset=restarted),
+    "orderbook.200": Stream(deep, every_ns=100 * MS, reset=restarted),
+    "orderbook.1000": Stream(deep, every_ns=200 * MS, reset=restarted),
     "publicTrade": Stream(public_trade, tells="trades", greets=False),
     "tickers": Stream(tickers, tells="ticker", every_ns=100 * MS),
 }

@@ -81,7 +81,7 @@ def rows(contract: Contract, side: Levels, sizes: str) -> list[wire.Level[str, s
 def obu(state: State) -> bytes:
     """A full book, then changes in no order, without the sides that did not change."""
     contract, level = state.contract, state.topic.stream.partition("@")[2]
-    is_full = state.previous is None
+    is_full = state.previous is None or state.is_reset
     if is_full:
         bids, asks = levels(contract, state.top, int(level))
     else:
@@ -90,7 +90,7 @@ def obu(state: State) -> bytes:
         t=state.ts_event_ns // MS,
         full=is_full,
         s=f"ob.{contract.symbol}.{level}",
-        U=None if state.previous is None else U + state.previous.update_id + 1,
+        U=None if is_full or state.previous is None else U + state.previous.update_id + 1,
         u=U + state.top.update_id,
         b=_pairs(contract, bids) or None,
         a=_pairs(contract, asks) or None,
@@ -184,7 +184,7 @@ STREAMS = {
         for interval, every_ns in EVERY_NS.items()
     },
     **{
-        f"{wire.OBU}@{level}": Stream(obu, every_ns=every_ns)
+        f"{wire.OBU}@{level}": Stream(obu, every_ns=every_ns, reset=obu)
         for level, every_ns in OBU_EVERY_NS.items()
     },
 }

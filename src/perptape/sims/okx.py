@@ -308,7 +308,8 @@ def funding_rate(contract: Contract, ticker: Ticker, top: Top, ts_ns: int) -> Ra
 
 STREAMS = {
     wire.BBO: Stream(bbo_tbt, every_ns=10 * MS, repeat_ns=QUIET_NS),
-    wire.BOOKS: Stream(books, every_ns=100 * MS, repeat_ns=QUIET_NS),
+    # After maintenance seqId is below prevSeqId, which still is the last one.
+    wire.BOOKS: Stream(books, every_ns=100 * MS, repeat_ns=QUIET_NS, reset=books),
     wire.BOOKS5: Stream(books5, every_ns=100 * MS, repeat_ns=QUIET_NS),
     wire.TRADES: Stream(trades, tells="trades", singly=True),
     "tickers": Stream(telling(statistics), tells="ticker", every_ns=100 * MS),
