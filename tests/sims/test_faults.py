@@ -10,54 +10,15 @@ from perptape.decode import decoder
 from perptape.errors import BadFrame
 from perptape.events import MS, NS
 from perptape.sims.dialect import Hangup
-from perptape.sims.scenario import Episode, Fault, Scenario
-from perptape.sims.schedule import Schedule
+from perptape.sims.scenario import Episode, Fault
 
 BTC, ETH = "BTC-USDT-PERP", "ETH-USDT-PERP"
-JOIN = {
-    "bybit": b'{"op":"subscribe","req_id":"%(n)d","args":["orderbook.1.%(base)sUSDT"]}',
-    "htx": b'{"sub":"market.%(base)s-USDT.bbo","id":"%(n)d"}',
-    "gateio": (
-        b'{"time":1,"id":%(n)d,"channel":"futures.book_ticker","event":"subscribe",'
-        b'"payload":["%(base)s_USDT"]}'
-    ),
-    "bitget": (
-        b'{"op":"subscribe","args":[{"instType":"USDT-FUTURES","channel":"books1",'
-        b'"instId":"%(base)sUSDT"}]}'
-    ),
-}
+VENUES = ("bybit", "htx", "gateio", "bitget")
 
 
-class Play:
-    """One exchange with its schedule."""
-
-    def __init__(self, seat, faults=(), episodes=()):
-        self.seat = seat
-        self.facts = []
-        played = Scenario(faults=tuple(faults), episodes=tuple(episodes))
-        names = {episode.buy for episode in episodes} | {seat.exchange.name}
-        self.schedule = Schedule(played, dict.fromkeys(names, seat.exchange), self.facts.append)
-        self.schedule.start(seat.start_ns)
-
-    def join(self, talk, base, at_ns=0):
-        name = self.seat.exchange.name
-        return self.seat.say(talk, JOIN[name] % {b"base": base.encode(), b"n": 1}, at_ns)
-
-    def until(self, at_ns, talk):
-        """Play on, 10 ms a time; what is said on one connection."""
-        said = []
-        while self.now_ns < at_ns:
-            self.now_ns += 10 * MS
-            self.schedule.turn(self.seat.start_ns + self.now_ns)
-            said += self.seat.turn(talk, self.now_ns)
-        return said
-
-    now_ns = 0
-
-
-@pytest.mark.parametrize("venue", JOIN)
-def test_silence_says_nothing_to_anybody_and_ends(table, venue):
-    play = Play(table(venue), [Fault(NS, venue, "silence", 6 * NS)])
+@pytest.mark.parametrize("venue", VENUES)
+def test_silence_says_nothing_to_anybody_and_ends(stage, venue):
+    play = stage(venue, Fault(NS, venue, "silence", 6 * NS))
     talk = play.seat.connect()
     play.join(talk, "BTC")
     assert play.until(990 * MS, talk)
@@ -66,16 +27,16 @@ def test_silence_says_nothing_to_anybody_and_ends(table, venue):
     assert play.join(late, "BTC", play.now_ns) == []
     assert play.seat.say(talk, b"ping", play.now_ns) == []
     assert talk.ended is None and late.ended is None
-    assert play.facts == []
+    assert play.told() == []
     assert play.until(9 * NS, talk)
     assert play.seat.take(late)
-    (fact,) = play.facts
+    (fact,) = play.told()
     assert (fact.kind, fact.venue, fact.connections) == ("silence", venue, (1,))
     assert (fact.ts_start, fact.ts_end) == (play.seat.start_ns + NS, play.seat.start_ns + 7 * NS)
 
 
-def test_a_silence_of_one_symbol_leaves_the_others(table):
-    play = Play(table("bybit"), [Fault(NS, "bybit", "silence", 2 * NS, BTC)])
+def test_a_silence_of_one_symbol_leaves_the_others(stage):
+    play = stage("bybit", Fault(NS, "bybit", "silence", 2 * NS, BTC))
     talk = play.seat.connect()
     play.join(talk, "BTC"), play.join(talk, "ETH")
     play.until(990 * MS, talk)
@@ -83,15 +44,15 @@ def test_a_silence_of_one_symbol_leaves_the_others(table):
     assert topics == {"orderbook.1.ETHUSDT"}
     topics = {json.loads(frame)["topic"] for frame in play.until(4 * NS, talk)}
     assert topics == {"orderbook.1.ETHUSDT", "orderbook.1.BTCUSDT"}
-    assert play.facts[0].market == f"bybit:{BTC}"
+    assert play.told()[0].market == f"bybit:{BTC}"
 
 
 @pytest.mark.parametrize(
     ("kind", "hangup"),
     [("disconnect", Hangup(1001, "disconnect")), ("reset", Hangup(None, "reset", reset=True))],
 )
-def test_a_cut_ends_all_connections_and_shuts_the_door_for_so_long(table, kind, hangup):
-    play = Play(table("bybit"), [Fault(NS, "bybit", kind, 2 * NS)])
+def test_a_cut_ends_all_connections_and_shuts_the_door_for_so_long(stage, kind, hangup):
+    play = stage("bybit", Fault(NS, "bybit", kind, 2 * NS))
     talks = [play.seat.connect(), play.seat.connect()]
     play.join(talks[0], "BTC")
     play.until(NS, talks[0])
@@ -99,21 +60,21 @@ def test_a_cut_ends_all_connections_and_shuts_the_door_for_so_long(table, kind, 
     assert play.seat.exchange.shut
     play.until(3 * NS, talks[0])
     assert not play.seat.exchange.shut
-    (fact,) = play.facts
+    (fact,) = play.told()
     assert (fact.kind, fact.connections) == (kind, (1, 2))
     assert fact.ts_end - fact.ts_start == 2 * NS
 
 
-def test_a_cut_without_length_lets_everybody_in_again_at_once(table):
-    play = Play(table("bybit"), [Fault(NS, "bybit", "disconnect")])
+def test_a_cut_without_length_lets_everybody_in_again_at_once(stage):
+    play = stage("bybit", Fault(NS, "bybit", "disconnect"))
     talk = play.seat.connect()
     play.until(NS, talk)
     assert talk.ended is not None and not play.seat.exchange.shut
-    assert play.facts[0].ts_start == play.facts[0].ts_end
+    assert play.told()[0].ts_start == play.told()[0].ts_end
 
 
-def test_gate_says_that_it_leaves(table):
-    play = Play(table("gateio"), [Fault(NS, "gateio", "disconnect")])
+def test_gate_says_that_it_leaves(stage):
+    play = stage("gateio", Fault(NS, "gateio", "disconnect"))
     talk = play.seat.connect()
     play.join(talk, "BTC")
     assert b'"channel":"futures.system"' in b"".join(play.until(NS, talk))
@@ -128,8 +89,8 @@ def test_gate_says_that_it_leaves(table):
         ("bybit", b'"ret_msg":"error:handler not found,topic:orderbook.1.BTCUSDT"'),
     ],
 )
-def test_a_refused_symbol_is_refused_in_the_venues_words_and_others_are_not(table, venue, words):
-    play = Play(table(venue), [Fault(NS, venue, "refuse", 2 * NS, BTC)])
+def test_a_refused_symbol_is_refused_in_the_venues_words_and_others_are_not(stage, venue, words):
+    play = stage(venue, Fault(NS, venue, "refuse", 2 * NS, BTC))
     both, other = play.seat.connect(), play.seat.connect()
     play.join(both, "BTC"), play.join(both, "ETH"), play.join(other, "ETH")
     play.until(NS, both)
@@ -143,24 +104,24 @@ def test_a_refused_symbol_is_refused_in_the_venues_words_and_others_are_not(tabl
     assert talk.topics
     play.until(3 * NS, talk)
     assert not any(words in frame for frame in play.join(talk, "BTC", 3 * NS))
-    assert play.facts[0].market == f"{venue}:{BTC}"
+    assert play.told()[0].market == f"{venue}:{BTC}"
 
 
-def test_a_refusal_of_everything_shuts_the_door(table):
-    play = Play(table("htx"), [Fault(NS, "htx", "refuse")])
+def test_a_refusal_of_everything_shuts_the_door(stage):
+    play = stage("htx", Fault(NS, "htx", "refuse"))
     talk = play.seat.connect()
     play.until(2 * NS, talk)
     assert talk.ended is not None and play.seat.exchange.shut
-    assert play.facts == []
+    assert play.told() == []
     play.schedule.close(play.seat.start_ns + 3 * NS)
-    assert play.facts[0].ts_end == play.seat.start_ns + 3 * NS
-    assert not play.facts[0].cut
+    assert play.told()[0].ts_end == play.seat.start_ns + 3 * NS
+    assert not play.told()[0].cut
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip"])
-@pytest.mark.parametrize("venue", JOIN)
-def test_one_frame_is_damaged_and_the_next_is_not(table, venue, damage):
-    play = Play(table(venue), [Fault(NS, venue, "corrupt", instrument=BTC, damage=damage)])
+@pytest.mark.parametrize("venue", VENUES)
+def test_one_frame_is_damaged_and_the_next_is_not(stage, venue, damage):
+    play = stage(venue, Fault(NS, venue, "corrupt", instrument=BTC, damage=damage))
     talk = play.seat.connect()
     play.join(talk, "BTC"), play.join(talk, "ETH")
     read, broken, sent = decoder(venue), [], []
@@ -178,34 +139,34 @@ def test_one_frame_is_damaged_and_the_next_is_not(table, venue, damage):
         except (BadFrame, gzip.BadGzipFile, zlib.error, EOFError):
             broken.append(payload)
     (payload,) = broken
-    (fact,) = play.facts
+    (fact,) = play.told()
     assert fact.crc32 == zlib.crc32(payload)
     assert (fact.kind, fact.market, fact.connections) == ("corrupt", f"{venue}:{BTC}", (1,))
     assert NS <= fact.ts_start - play.seat.start_ns < 2 * NS
     assert len(sent) > 20
 
 
-def test_an_episode_is_told_with_the_times_of_its_publication(table):
+def test_an_episode_is_told_with_the_times_of_its_publication(stage):
     episode = Episode(NS, 2 * NS, BTC, "bybit", "htx", 3.0)
-    play = Play(table("bybit", episodes=(episode,)), episodes=(episode,))
+    play = stage("bybit", episodes=(episode,))
     talk = play.seat.connect()
     play.join(talk, "BTC")
     play.until(2_900 * MS, talk)
-    assert play.facts == []
+    assert play.told("episode") == []
     play.until(3_100 * MS, talk)
-    (fact,) = play.facts
+    (fact,) = play.told("episode")
     assert (fact.market, fact.buy, fact.edge_bps) == (f"bybit:{BTC}", f"htx:{BTC}", 3.0)
     assert (fact.ts_start, fact.ts_end) == tuple(play.seat.start_ns + k * NS for k in (1, 3))
     assert 0 < fact.ts_sent_start - fact.ts_start < 50 * MS
     assert 0 < fact.ts_sent_end - fact.ts_end < 50 * MS
 
 
-def test_an_episode_cut_short_is_told_as_far_as_it_went(table):
+def test_an_episode_cut_short_is_told_as_far_as_it_went(stage):
     episode = Episode(NS, 2 * NS, BTC, "bybit", "htx", 3.0)
-    play = Play(table("bybit", episodes=(episode,)), episodes=(episode,))
+    play = stage("bybit", episodes=(episode,))
     talk = play.seat.connect()
     play.join(talk, "BTC")
     play.until(2 * NS, talk)
     play.schedule.close(play.seat.start_ns + 2 * NS)
-    (fact,) = play.facts
+    (fact,) = play.told("episode")
     assert fact.cut and fact.ts_end == play.seat.start_ns + 2 * NS
