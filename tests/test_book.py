@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perptape.book import Books
+from perptape.book import SLOTS, Books
 from perptape.chain import OLD_IN_A_ROW, Chain, Verdict
 from perptape.course import PENDING, Course
 from perptape.events import Book
@@ -113,20 +113,25 @@ def test_what_waits_for_a_base_is_bounded():
     assert course.base(whole(15), 1).update_id == PENDING + 10
 
 
-levels = st.lists(
-    st.tuples(st.integers(1, 30).map(float), st.sampled_from([0.0, 1.0, 2.5])), max_size=8
+prices = st.one_of(
+    st.integers(1, 60).map(float),
+    st.integers(1, 60).map(lambda n: n * 0.25),
+    st.integers(1, 600_000).map(lambda n: n / 1000),
+    st.integers(64_000, 64_100).map(lambda n: n / 10),
 )
+levels = st.lists(st.tuples(prices, st.sampled_from([0.0, 1.0, 2.5])), max_size=8)
 updates = st.lists(st.tuples(st.integers(0, 6), levels, levels, st.booleans()), max_size=40)
 
 
 @settings(deadline=None)
 @given(updates)
 def test_the_kernel_makes_the_books_that_dictionaries_make(told):
+    """Of prices that are no further apart than a ladder is long."""
     books = Books()
     numbers = [books.new() for _ in range(7)]
     truth = {number: ({}, {}) for number in numbers}
     for at, bids, asks, is_whole in told:
-        unique = [list(dict(side).items()) for side in (bids, asks)]
+        unique = [[(p, q) for p, q in dict(side).items() if p < 600] for side in (bids, asks)]
         best = books.one(numbers[at], Book("S", None, None, *unique, is_whole))
         for side, changes in zip(truth[numbers[at]], unique, strict=True):
             if is_whole:
@@ -135,15 +140,45 @@ def test_the_kernel_makes_the_books_that_dictionaries_make(told):
             for price in [price for price, size in side.items() if not size]:
                 del side[price]
         bid, ask = truth[numbers[at]]
-        assert books.sides(numbers[at]) == (sorted(bid.items(), reverse=True), sorted(ask.items()))
-        assert best == pytest.approx(
-            (max(bid, default=math.nan), min(ask, default=math.nan)), nan_ok=True
-        )
+        if all(p * 4000 < SLOTS // 2 for p in (*bid, *ask)):
+            assert books.sides(numbers[at]) == (
+                sorted(bid.items(), reverse=True),
+                sorted(ask.items()),
+            )
+            assert best == pytest.approx(
+                (max(bid, default=math.nan), min(ask, default=math.nan)), nan_ok=True
+            )
 
 
-def test_a_side_that_is_full_forgets_its_worst_price():
-    books = Books(depth=3)
+def test_the_price_step_is_found_and_made_finer_when_it_must_be():
+    books = Books()
     number = books.new()
-    books.one(number, whole(1, bids=[(3.0, 1.0), (2.0, 1.0), (1.0, 1.0)], asks=[(4.0, 1.0)]))
-    books.one(number, change(2, 1, bids=[(0.5, 1.0), (2.5, 1.0)]))
-    assert books.sides(number)[0] == [(3.0, 1.0), (2.5, 1.0), (2.0, 1.0)]
+    books.one(number, whole(1, bids=[(100.5, 1.0), (100.0, 2.0)], asks=[(101.0, 3.0)]))
+    assert books.shelf.scales[number] == 10.0
+    books.one(number, change(2, 1, bids=[(100.51, 4.0)], asks=[(100.6, 5.0)]))
+    assert books.shelf.scales[number] == 100.0
+    assert books.sides(number) == (
+        [(100.51, 4.0), (100.5, 1.0), (100.0, 2.0)],
+        [(100.6, 5.0), (101.0, 3.0)],
+    )
+
+
+def test_a_price_far_away_is_not_kept_and_costs_no_other_its_place():
+    books = Books()
+    number = books.new()
+    books.one(number, whole(1, bids=[(64_000.1, 1.0)], asks=[(64_000.2, 1.0), (640_000.0, 1.0)]))
+    assert books.sides(number) == ([(64_000.1, 1.0)], [(64_000.2, 1.0)])
+
+
+def test_a_book_goes_wherever_its_price_goes():
+    books = Books()
+    number, n = books.new(), 1
+    books.one(number, whole(n, bids=[(100.0, 1.0)], asks=[(100.1, 1.0)]))
+    for tenth in range(1000, 20_000, 700):
+        bid, ask = tenth / 10, (tenth + 1) / 10
+        old = [(price, 0.0) for price, _ in books.sides(number)[0]]
+        gone = [(price, 0.0) for price, _ in books.sides(number)[1]]
+        n += 1
+        top = books.one(number, change(n, n - 1, [*old, (bid, 1.0)], [*gone, (ask, 2.0)]))
+        assert top == (bid, ask)
+        assert books.sides(number) == ([(bid, 1.0)], [(ask, 2.0)])
