@@ -93,9 +93,9 @@ class Coin(msgspec.Struct, frozen=True):
         sizes = np.array([0, *(len(s.starts) for s in kept)], np.int64)
         nothing = np.empty(0, np.int64)
         return Trust(
-            _fixed(np.concatenate([nothing, *(s.starts for s in kept)])),
-            _fixed(np.concatenate([nothing, *(s.ends for s in kept)])),
-            _fixed(np.cumsum(sizes)),
+            fixed(np.concatenate([nothing, *(s.starts for s in kept)])),
+            fixed(np.concatenate([nothing, *(s.ends for s in kept)])),
+            fixed(np.cumsum(sizes)),
         )
 
 
@@ -114,12 +114,14 @@ def quote_of(market: str) -> str:
     return (*market.split(":", 1)[-1].split("-"), "")[1]
 
 
-def coin(ledger: pl.DataFrame | pl.LazyFrame, base: str | None = None) -> Coin:
-    """Read the ``quotes`` rows of a ledger; those of several coins need ``base`` to choose one.
+def coin(
+    ledger: pl.DataFrame | pl.LazyFrame, base: str | None = None, *, channel: str = "quotes"
+) -> Coin:
+    """Read one channel's rows of a ledger; those of several coins need ``base`` to choose one.
 
     Raises BadUsage if ``base`` is needed and not given.
     """
-    rows = ledger.lazy().filter(pl.col("channel").cast(pl.String) == "quotes").select(
+    rows = ledger.lazy().filter(pl.col("channel").cast(pl.String) == channel).select(
         market=pl.concat_str(
             pl.col("venue").cast(pl.String), pl.lit(":"), pl.col("instrument").cast(pl.String)
         ),
@@ -167,7 +169,7 @@ def pieces(
     numbers = [_numbers(tape, coin, ts_from, ts_to) for tape in quotes]
     tapes = [iter(n.collect_batches(chunk_size=rows, maintain_order=True)) for n in numbers]
     codes = _codes(coin)
-    for frame in tapes[0] if len(tapes) == 1 else _merged(tapes):
+    for frame in tapes[0] if len(tapes) == 1 else merged(tapes):
         for part in frame.iter_slices(rows):
             yield _piece(part, codes)
 
@@ -214,8 +216,8 @@ def _codes(coin: Coin) -> Ints:
 
 def _piece(frame: pl.DataFrame, codes: Ints) -> Piece:
     columns = [frame[name].to_numpy() for name in ("ts", "code", *SIDES, "ts_event")]
-    ts, code, bid, bid_size, ask, ask_size, ts_event = map(_fixed, columns)
-    return Piece(Chunk(ts, _fixed(codes[code]), bid, bid_size, ask, ask_size), ts_event)
+    ts, code, bid, bid_size, ask, ask_size, ts_event = map(fixed, columns)
+    return Piece(Chunk(ts, fixed(codes[code]), bid, bid_size, ask, ask_size), ts_event)
 
 
 class _Held:
@@ -251,15 +253,15 @@ def _joined(first: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
     return then if first.is_empty() else pl.concat([first, then])
 
 
-def _merged(tapes: Sequence[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
-    """What is before the earliest end among the tapes is complete."""
+def merged(tapes: Sequence[Iterator[pl.DataFrame]]) -> Iterator[pl.DataFrame]:
+    """Give rows of several tapes in order of ``ts``: before the earliest end all are in hand."""
     held = [_Held(tape) for tape in tapes]
     while held := [h for h in held if h.read_on()]:
         until = min(h.until for h in held)
         yield pl.concat([h.take(until) for h in held]).sort("ts", maintain_order=True)
 
 
-def _fixed(array: NDArray[Any]) -> NDArray[Any]:
+def fixed(array: NDArray[Any]) -> NDArray[Any]:
     """Give a read-only view: the loops are compiled once, for such arrays."""
     view = array.view()
     view.setflags(write=False)
