@@ -297,6 +297,21 @@ def test_partial_news_is_put_together_on_one_wire_only(story):
     assert funding == [(0.0001, 8.0, 5), (0.0002, 8.0, 5), (0.0003, None, 4)]
 
 
+def test_what_a_call_told_before_the_stream_began_is_not_lost(story):
+    story.wires[9] = "a"
+    for at_s in (0.5, 3):  # before the wire, and again
+        paid = Funding("BTC", None, None, rate=0.0001, ts_funding=T0 - NS, is_settled=True)
+        body = "Funding " + msgspec.json.encode(paid).decode()
+        answer = RestAnswer("paid", "http://x", 200, T0, body, "BTC")
+        story.add(at_s, 9, Kind.REST, msgspec.json.encode(answer))
+    one = story.open(0, "a", "funding")
+    story.say(2, one, Funding("BTC", 2, None, rate=0.0002))
+    story.say(4, one, Funding("BTC", 2, None, rate=0.0003))
+    spans = story.read()["a", "funding"]
+    assert [f.rate for f in story.rows[Funding].events] == [0.0001, 0.0002, 0.0003]
+    assert [(a, ok) for a, _, ok, _ in spans] == [(0, False), (2, True)], "it proves nothing"
+
+
 def test_channels_that_were_not_asked_for_are_left_on_the_tape(story):
     one = story.open(0, "a", "marks")
     story.say(0, one, Mark("BTC", 1, None, 100.0))

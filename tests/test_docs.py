@@ -12,7 +12,7 @@ import perptape
 from perptape import cli, config, plan
 from perptape.config import RunConfig
 from perptape.sims import scenario
-from perptape.venues import LIVE, VENUES
+from perptape.venues import DEFAULT, LIVE, VENUES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -79,9 +79,9 @@ def test_the_scenario_of_its_page_is_one():
     assert found.episodes and found.faults
 
 
-def test_the_default_is_every_live_venue():
+def test_the_default_is_the_four_first_venues():
     chosen = plan.choose(instruments=["BTC-USDT"])
-    assert [venue.name for venue in chosen.plan.venues] == list(LIVE)
+    assert [venue.name for venue in chosen.plan.venues] == list(DEFAULT)
 
 
 def test_no_lock_names_an_address():

@@ -36,6 +36,8 @@ PROMISED = 3
 """So many repetitions that the venue promises must fail to come."""
 CONTRADICTED_NS = 2 * NS
 """A book that contradicts the quotes for so long is wrong."""
+POLLED = -1
+"""The wire of what was told before any."""
 HOUR_NS = 3600 * NS
 ODD_RATIO, ODD_NS = 1.3, 5 * NS
 """A market whose price is so many times that of the same coin elsewhere, for so long, is of
@@ -76,13 +78,15 @@ class Checks:
     def _begin(self, stream: Stream, wire: Wire, seq: int) -> Content:
         """Remember nothing of the wire before."""
         old = stream.content
-        if old is None:
+        if old is None or old.wire == POLLED:
             self._peers[stream.channel, _base(stream)].append(stream)
             self._own[stream.market, stream.channel] = stream
         stream.doubt = ""
         stream.content = Content(wire.number, seq)
         if old is not None:
             stream.content.book, stream.content.paid_until = old.book, old.paid_until
+            if old.wire == POLLED:
+                stream.content.known = old.known
         return stream.content
 
     def _void(self, stream: Stream, ts: int, reason: str, words: str) -> None:
@@ -203,10 +207,10 @@ class Checks:
             stream.doubt = "start"  # it has no book yet that could change
         return None
 
-    def base(self, book: Book, stream: Stream, ts: int) -> Book | None:
+    def base(self, book: Event, stream: Stream, ts: int) -> Event | None:
         """Take in a book that came by REST; give it as it is now, ``None`` if it is of no use."""
         content = stream.content
-        if content is None or content.course is None:
+        if content is None or content.course is None or not isinstance(book, Book):
             return None
         whole = content.course.base(book, ts)
         if whole is not None:
@@ -215,11 +219,13 @@ class Checks:
                 self._trust.heard(stream, self._trust.wires[content.wire], ts)
         return whole
 
-    def polled(self, event: Event, stream: Stream) -> Event | None:
+    def polled(self, event: Event, stream: Stream, ts: int) -> Event | None:
         """Take in what a REST call told beside a stream: it proves nothing about the stream."""
-        if stream.content is None or not isinstance(event, Mark | Funding):
+        if not isinstance(event, Mark | Funding):
             return None
-        return self._partial(stream, stream.content, 0, 0, event)
+        if stream.content is None:
+            stream.content = Content(POLLED, 0)
+        return self._partial(stream, stream.content, 0, ts, event)
 
     def _applied(self, stream: Stream, content: Content, ts: int, update: Book) -> None:
         """Look at a book after an update: is it crossed, does it contradict the quotes."""

@@ -202,11 +202,8 @@ class Ledger:
             stream = self._carried_by(wire.venue, event)
             if stream is None:
                 continue
-            row: Event | None = event
-            if isinstance(event, Book):
-                row = self._checks.base(event, stream, ts)
-            elif stream.content is not None:
-                row = self._checks.polled(event, stream)
+            take = self._checks.base if isinstance(event, Book) else self._checks.polled
+            row = take(event, stream, ts)
             if row is not None and rows is not None:
                 rows[type(event)].add(seq, ts, stream.terms, row)
 
@@ -218,12 +215,12 @@ class Ledger:
                     stream.terms = self._terms(stream.market, symbol)
 
     def _carried_by(self, venue: str, event: Event) -> Stream | None:
-        """Give the stream that is recorded now and that a REST answer tells of too."""
-        for each in reversed(self._trust.wires.values()):
-            stream = each.streams.get((event.symbol, type(event)))
-            if stream is not None and each.venue == venue and not each.imported:
-                return stream
-        return None
+        """Give the recorded stream that a REST answer tells of too, be it open yet or not."""
+        name, channel = self.registry.name(venue, event.symbol), CHANNELS[type(event)]
+        stream = self._trust.known(f"{venue}:{name}", channel)
+        if stream is not None and stream.terms < 0:
+            stream.terms = self._terms(stream.market, event.symbol)
+        return stream
 
     # What the recorder said
 

@@ -125,6 +125,10 @@ class Trust:
             self._live[market, channel] = found
         return found
 
+    def known(self, market: str, channel: str) -> Stream | None:
+        """Give what is or was to be recorded of a market, if anything."""
+        return self._live.get((market, channel))
+
     def asked(self, wire: Wire, market: str, channel: str, ts: int) -> Stream:
         """Give a stream that a wire was opened for."""
         stream = self.stream(market, channel, ts)
@@ -206,6 +210,10 @@ class Trust:
                 self._ended(wire, note, ts)
             case "refused" | "late" if is_named(note.market, note.channel):
                 self._about(self.stream(note.market or "", note.channel or "", ts), note, ts)
+            case "delisted" if is_named(note.market, note.channel):
+                stream = self.stream(note.market or "", note.channel or "", ts)
+                self._distrust(stream, ts, "delisted", note.reason or "")
+                stream.wire, stream.doubt = 0, "delisted"  # until it is heard on another wire
             case "unreachable":
                 self._unreachable(wire.venue, note.reason or "")
             case "restart":

@@ -698,6 +698,30 @@ def test_real_updates_follow_their_snapshot(shared):
     assert found == {Verdict.APPLY}
 
 
+def test_trades_of_2022_are_rows_without_an_id():
+    frame = (
+        b'{"action":"update","arg":{"instType":"mc","channel":"trade","instId":"UNIUSDT"},'
+        b'"data":[["1649290078917","9.978","2","buy"],["1649290078916","9.977","1","sell"]]}'
+    )
+    first, second = BITGET.decode(frame)
+    assert (first.ts_event, first.price, first.qty, first.side) == (
+        1_649_290_078_916 * MS,
+        9.977,
+        1.0,
+        "sell",
+    )
+    assert (second.price, second.trade_id, second.ts_send) == (9.978, None, None)
+
+
+def test_a_ticker_of_2022_has_no_time():
+    frame = (
+        b'{"action":"snapshot","arg":{"instType":"mc","channel":"ticker","instId":"UNIUSDT"},'
+        b'"data":[{"instId":"UNIUSDT","last":"113.370","indexPrice":"113.412"}]}'
+    )
+    (mark,) = BITGET.decode(frame)
+    assert (mark.index_price, mark.mark_price, mark.ts_event) == (113.412, None, None)
+
+
 def test_a_recording_of_2022_has_no_ids_to_follow(shared):
     name = "books.v1_recorded_2022-04-07.checksum_vectors.jsonl"
     links = [BITGET.link(frame) for frame in frames(shared, name)]

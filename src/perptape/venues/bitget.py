@@ -43,6 +43,7 @@ from perptape.venues.venue import (
 
 FAMILY = "USDT-FUTURES"
 DATA = b'"action":'
+ROWS_V1 = b'"data":[["'
 CHANNEL = b'"channel":"'
 BOOKS = CHANNEL + b'books"'
 ARGS_BYTES = 4096
@@ -126,8 +127,8 @@ class Trade(msgspec.Struct, Generic[P, Q, T], frozen=True):
 class Ticker(msgspec.Struct, Generic[Q, R, T], frozen=True, omit_defaults=True):
     """What of a ticker is read: its best prices and its last trade have channels of their own."""
 
-    ts: T
-    """When it was made; not said to be the matching engine's time."""
+    ts: T | None = None
+    """When it was made; not said to be the matching engine's time. Absent in v1, of 2022."""
     fundingRate: R | None = None
     """Of the running interval, not final before ``nextFundingTime``."""
     nextFundingTime: T | None = None
@@ -239,6 +240,9 @@ heads = msgspec.json.Decoder(Head)
 bests = msgspec.json.Decoder(Push[Literal["snapshot"], tuple[Book[Price, Qty, Ms]]], strict=False)
 depths = msgspec.json.Decoder(Push[Action, tuple[Depth[Price, Qty, Ms]]], strict=False)
 trades = msgspec.json.Decoder(Push[Action, list[Trade[Price, Qty, Ms]]], strict=False)
+trades_v1 = msgspec.json.Decoder(
+    Push[Action, list[tuple[Ms, Price, Qty, Literal["buy", "sell"]]]], strict=False
+)
 tickers = msgspec.json.Decoder(
     Push[Action, tuple[Ticker[Qty | Blank, Rate | Blank, Ms | Blank]]], strict=False
 )
@@ -365,11 +369,23 @@ def _follows(pseq: int | None) -> int | None:
 
 def _trades(payload: bytes) -> list[Event]:
     """What the first push after a subscribe tells was before it. The newest comes first."""
+    if ROWS_V1 in payload:
+        return _trades_v1(payload)
     push = trades.decode(payload)
     symbol, ts_send, is_history = push.arg.instId, _ns(push.ts), push.action == "snapshot"
     return [
         events.Trade(symbol, t.ts * MS, ts_send, t.price, t.size, t.side, t.tradeId, is_history)
         for t in reversed(push.data)
+    ]
+
+
+def _trades_v1(payload: bytes) -> list[Event]:
+    """The form of 2022: rows of time, price, size and side, without an id."""
+    push = trades_v1.decode(payload)
+    symbol, ts_send, is_history = push.arg.instId, _ns(push.ts), push.action == "snapshot"
+    return [
+        events.Trade(symbol, ts * MS, ts_send, price, size, side, None, is_history)
+        for ts, price, size, side in reversed(push.data)
     ]
 
 
