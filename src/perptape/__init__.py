@@ -18,18 +18,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from perptape import charts
+    from perptape.measures.basis import basis, zscores
     from perptape.measures.gaps import gaps
     from perptape.measures.survival import survival
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "charts", "gaps", "open", "survival"]
+__all__ = ["__version__", "basis", "charts", "gaps", "open", "survival", "zscores"]
 
 _HOMES = {
+    "basis": ("perptape.measures.basis", "basis"),
     "charts": ("perptape.charts", None),
     "gaps": ("perptape.measures.gaps", "gaps"),
     "open": ("perptape.recording", "Recording"),
     "survival": ("perptape.measures.survival", "survival"),
+    "zscores": ("perptape.measures.basis", "zscores"),
 }
 
 
