@@ -299,6 +299,58 @@ def test_in_a_silence_not_even_a_ping_is_answered_and_then_all_goes_on(tmp_path)
     assert 1150 * MS <= fact.ts_end - fact.ts_start < 1700 * MS
 
 
+def test_a_half_open_connection_answers_no_ping_and_no_close_while_a_new_one_works(tmp_path):
+    async def talk():
+        fault = scenario.Fault(200 * MS, "bybit", "half_open")
+        running = await sims.serve(["bybit"], fast([fault]), truth=tmp_path / "t")
+        async with visit(running, "bybit") as dead:
+            await subscribe(dead, "bybit")
+            while await heard_within(dead, 0.5):
+                pass
+            pong = await dead.ping()
+            closing = asyncio.create_task(dead.close())
+            async with visit(running, "bybit") as alive:
+                await subscribe(alive, "bybit")
+                heard = [await alive.recv() for _ in range(10)]
+            assert not pong.done() and not closing.done()
+            await running.close()
+            await closing
+        return heard
+
+    assert len(go(talk())) == 10
+    (fact,) = [f for f in read_truth(tmp_path / "t") if f.what == "fault"]
+    assert (fact.kind, fact.connections, fact.streams) == ("half_open", (1,), ("orderbook.1",))
+
+
+def test_a_limit_answers_rest_and_handshakes_alike_and_then_lets_them_in(tmp_path):
+    async def talk():
+        fault = scenario.Fault(0, "bybit", "rate_limit", 1500 * MS, status=418)
+        played = scenario.Scenario(faults=(fault,))
+        running = await sims.serve(["bybit"], played, truth=tmp_path / "t")
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            refused = await client.get(running.urls["bybit"] + "/v5/market/time")
+            with pytest.raises(websockets.InvalidStatus) as shut:
+                await visit(running, "bybit")
+            await asyncio.sleep(float(refused.headers["retry-after"]))  # as it was told
+            answered = await client.get(running.urls["bybit"] + "/v5/market/time")
+        async with visit(running, "bybit"):
+            pass
+        await running.close()
+        return refused.status_code, shut.value.response, answered.status_code
+
+    status, shut, answered = go(talk())
+    assert (status, shut.status_code, answered) == (418, 418, 200)
+    assert int(shut.headers["Retry-After"]) in (1, 2)
+    (fact,) = [f for f in read_truth(tmp_path / "t") if f.what == "fault"]
+    assert (fact.kind, fact.requests) == ("rate_limit", 2)
+
+
+def test_a_fault_that_the_venue_cannot_suffer_is_said_before_the_doors_open(tmp_path):
+    fault = scenario.Fault(0, "bybit", "gzip_bomb")
+    with pytest.raises(BadUsage, match=r"bybit cannot suffer .*gzip_bomb"):
+        go(sims.serve(["bybit"], fast([fault]), truth=tmp_path / "t"))
+
+
 async def heard_within(client, seconds):
     try:
         async with asyncio.timeout(seconds):
