@@ -4,7 +4,7 @@ Nothing that it does ends or delays another venue: it refuses, hangs, lies or fl
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from random import Random
 from typing import Protocol
@@ -16,16 +16,22 @@ from perptape.backoff import LONGEST_NS, delays
 from perptape.clock import Clock
 from perptape.errors import PerptapeError, Refused, Silent, Unreachable
 from perptape.events import NS, Note
-from perptape.instruments import Instrument, nearest
+from perptape.instruments import Instrument
 from perptape.rest import Rest
+from perptape.roster import Asked, News, Request, Roster, Verdict
 from perptape.route import Route
 from perptape.session import Wanted
 from perptape.status import Tally, Track
+from perptape.universe import Universe
 from perptape.venues.venue import Poll, Topic, Venue
 from perptape.wire import Sink, Wire
 
 ASK_TIME_S = 60.0
 """How often a venue is asked for its clock."""
+LIST_AGAIN_S = 600.0
+"""How often it is asked for its instruments: what changes applies from the answer on."""
+MISSING_AGAIN_S = 5.0
+"""A market ends only if so much later, too, it is not on the list."""
 
 
 class Desk(Protocol):
@@ -37,6 +43,8 @@ class Desk(Protocol):
     random: Random
     wires: dict[Wire, Tally]
     """Those that are open, or being opened."""
+    universe: Universe | None
+    """The rule that chooses markets, where there is one."""
 
     @property
     def tape(self) -> Sink: ...
@@ -45,24 +53,25 @@ class Desk(Protocol):
         """Stop all reading if the tape is full."""
 
 
-class Request(msgspec.Struct, frozen=True):
-    """One channel of one instrument, as a plan names it."""
-
-    name: str
-    channel: str
-    stream: str | None
-    """``None``: the venue has no such channel."""
-
-
-Asked = tuple[Wanted, Track]
-
-
 class Attendance:
     """One venue's part of a recording; :meth:`run` ends only when nothing can come of it."""
 
-    def __init__(self, desk: Desk, venue: Venue, tracks: Mapping[Request, Track]) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        venue: Venue,
+        tracks: dict[Request, Track],
+        requests: Callable[[], Iterable[Request]] = tuple,
+    ) -> None:
+        """``requests`` tells, after each list, what is wanted: its tracks are added."""
         self._desk, self._venue, self._tracks = desk, venue, tracks
+        self._requests = requests
+        self._roster = Roster(venue, tracks)
         self._rest = Rest(desk.client, venue, desk.tape, desk.clock)
+        self._groups: list[list[Asked]] = []
+        """What each wire is to carry, this one and those that take its place."""
+        self._wires: dict[Wire, set[str]] = {}
+        """Those that are open or being opened, and what has ended before they were."""
         self._asking: set[asyncio.Task[None]] = set()
         """REST calls that go on beside the wires."""
 
@@ -80,15 +89,22 @@ class Attendance:
             await asyncio.sleep(ASK_TIME_S)
 
     async def _hear(self) -> None:
-        wanted = self._resolve(await self._rest.instruments(self._unreachable))
-        async with asyncio.TaskGroup() as group:
+        news = await self._read(await self._rest.instruments(self._unreachable))
+        if not news.opened and self._desk.universe is None:
+            return
+        async with asyncio.TaskGroup() as wires:
+            self._open(wires, news.opened)
             for poll in self._venue.polls:
-                self._asking.add(group.create_task(self._poll(poll, wanted)))
-            async with asyncio.TaskGroup() as wires:
-                for socket, each in self._shared_out(wanted):
-                    wires.create_task(self._keep(socket, each))
-            for task in self._asking:
-                task.cancel()
+                self._asking.add(wires.create_task(self._poll(poll)))
+            while True:
+                await asyncio.sleep(LIST_AGAIN_S)
+                self._open(wires, (await self._list_again()).opened)
+
+    def _open(self, wires: asyncio.TaskGroup, wanted: Sequence[Asked]) -> None:
+        """Open as many wires as these need; those that are open carry on."""
+        for socket, each in self._shared_out(wanted):
+            self._groups.append(each)
+            wires.create_task(self._keep(socket, each))
 
     def _shared_out(self, wanted: Sequence[Asked]) -> Iterator[tuple[str, list[Asked]]]:
         """Give what each wire carries, and its socket; what has one key stays together."""
@@ -103,66 +119,102 @@ class Attendance:
             for start in range(0, len(groups), most):
                 yield socket, list(chain.from_iterable(groups[start : start + most]))
 
-    async def _poll(self, poll: Poll, wanted: Sequence[Asked]) -> None:
+    async def _poll(self, poll: Poll) -> None:
         """Ask again and again for what no stream tells."""
-        symbols = [w.topic.symbol for w, _ in wanted if w.topic.channel == poll.channel]
-        while symbols:
-            await self._rest.poll(poll, list(dict.fromkeys(symbols)))
+        while True:
+            await self._rest.poll(poll, self._roster.symbols(poll.channel))
             await asyncio.sleep(poll.every_ns / NS)
 
     def _unreachable(self, reason: str) -> None:
         for track in self._tracks.values():
             track.state, track.error = "unreachable", reason
 
-    # Names to symbols
+    # The venue's list
 
-    def _resolve(self, listed: Sequence[Instrument]) -> list[Asked]:
-        """Give the topics that can be asked for; the others are refused on the tape."""
-        known: dict[str, Instrument] = {}
-        for each in sorted(listed, key=lambda each: each.status != "trading"):
-            known.setdefault(each.name, each)
-        found = []
-        for request, track in self._tracks.items():
-            one = known.get(request.name)
-            if one is None:
-                self._refuse(request, track, self._not_listed(request.name, known))
-            elif request.stream is None or self._venue.topic is None:
-                self._refuse(request, track, f"{self._venue.name} has no {request.channel}")
-            else:
-                track.state, track.error = "connecting", None
-                for stream in request.stream.split("+"):
-                    topic = self._venue.topic(request.channel, stream, one.symbol)
-                    found.append((Wanted(track.market, topic), track))
-        return found
+    async def _list_again(self) -> News:
+        """Ask for the list again; what is missing from it is asked for twice."""
+        listed = await self._rest.instruments(lambda _: None)
+        if self._roster.would_end(listed):
+            await asyncio.sleep(MISSING_AGAIN_S)
+            listed += await self._rest.instruments(lambda _: None)
+        return await self._read(listed)
 
-    def _not_listed(self, name: str, known: Mapping[str, Instrument]) -> str:
-        near = nearest(name, known)
-        return f"not listed on {self._venue.name}" + (f"; nearest: {near}" if near else "")
+    async def _read(self, listed: Sequence[Instrument]) -> News:
+        """Note what is refused and what has ended; let go what has."""
+        await self._grow(listed)
+        for request in self._requests():
+            if request not in self._tracks:
+                market = f"{self._venue.name}:{request.name}"
+                self._tracks[request] = Track(market, request.channel)
+        news = self._roster.read(listed)
+        for verdict in news.refused:
+            self._say("refused", verdict)
+        for verdict in news.ended:
+            self._say("delisted", verdict)
+        for _, track in news.opened:
+            track.state, track.error = "connecting", None
+        self._let_go({verdict.symbol for verdict in news.ended if verdict.symbol})
+        return news
 
-    def _refuse(self, request: Request, track: Track, reason: str) -> None:
-        track.state, track.error = "refused", reason
+    async def _grow(self, listed: Sequence[Instrument]) -> None:
+        """Let the universe take in the list, and by what is traded choose of what is new."""
+        universe, name = self._desk.universe, self._venue.name
+        if universe is None:
+            return
+        universe.listed(name, listed)
+        try:
+            if universe.has_news and universe.rule.top is not None:
+                universe.traded(name, await self._rest.turnover())
+        except Unreachable as error:
+            self._rest.note(Note(note="unreachable", reason=str(error)))
+        universe.grow()
+
+    def _say(self, word: str, verdict: Verdict) -> None:
+        track, reason = verdict.track, verdict.reason
+        track.state, track.error = word, reason
         self._rest.note(
-            Note(note="refused", market=track.market, channel=request.channel, reason=reason)
+            Note(
+                note=word,
+                market=track.market,
+                channel=track.channel,
+                symbol=verdict.symbol,
+                reason=reason,
+            )
         )
+
+    def _let_go(self, symbols: Collection[str]) -> None:
+        """Take what has ended off the wires, which carry on with the rest."""
+        for group in self._groups if symbols else ():
+            group[:] = [asked for asked in group if asked[0].topic.symbol not in symbols]
+        for wire, late in self._wires.items():
+            if wire.session is None:
+                late.update(symbols)
+            else:
+                _end(wire, symbols)
 
     # One wire, over and over
 
-    async def _keep(self, socket: str, wanted: Sequence[Asked]) -> None:
+    async def _keep(self, socket: str, group: list[Asked]) -> None:
+        """Keep a wire open for what is in the group, as long as anything is."""
         venue, waits = self._venue, delays(self._desk.random)
         if socket:
             venue = msgspec.structs.replace(venue, url=venue.sockets[socket])
-        while True:
-            tally = Tally([track for _, track in wanted], [each for each, _ in wanted])
-            wire = self._wire(venue, [each for each, _ in wanted], tally)
+        while group:
+            wanted = [each for each, _ in group]
+            tally = Tally([track for _, track in group], wanted)
+            wire = self._wire(venue, wanted, tally)
+            self._wires[wire] = set()
             try:
                 wait_ns = await self._live(wire, tally, waits)
             finally:
+                self._wires.pop(wire, None)
                 self._desk.wires.pop(wire, None)
                 wire.leave()
             if wire.session is not None and wire.session.any_heard:
                 waits = delays(self._desk.random)
                 wait_ns = next(waits)
-            await asyncio.sleep(wait_ns / NS)
+            await asyncio.sleep(wait_ns / NS if group else 0)
+        self._groups = [each for each in self._groups if each is not group]
 
     def _wire(self, venue: Venue, wanted: Sequence[Wanted], tally: Tally) -> Wire:
         def on_read(payloads: Sequence[bytes], mono: int) -> None:
@@ -192,12 +244,14 @@ class Attendance:
         try:
             self._desk.wires[wire] = tally
             await wire.connect(self._desk.route)
+            _end(wire, self._wires[wire])
             if self._desk.tape.full:
                 wire.pause()
         except Unreachable as error:
             self._rest.note(Note(note="unreachable", reason=str(error)))
             for track in tally.tracks:
-                track.state, track.error = "unreachable", str(error)
+                if track.state != "delisted":
+                    track.state, track.error = "unreachable", str(error)
             return max(next(waits), error.wait_ns)
         lost = await wire.over()
         if isinstance(lost, PerptapeError):
@@ -206,7 +260,15 @@ class Attendance:
         if wire.session is not None:
             tally.follow(wire.session.lines)
         for track in tally.tracks:
-            if track.state != "refused":
+            if track.state not in {"refused", "delisted"}:
                 track.state = "silent" if isinstance(lost, Silent) else "connecting"
                 track.error = str(lost)
         return LONGEST_NS if isinstance(lost, Refused) else next(waits)
+
+
+def _end(wire: Wire, symbols: Collection[str]) -> None:
+    """Let a wire go on without these; end one that has nothing else."""
+    if wire.session is not None and symbols:
+        wire.session.end(symbols)
+        if wire.session.is_over:
+            wire.shutdown()

@@ -6,7 +6,7 @@ from typing import Self
 import msgspec
 
 from perptape.errors import CONTROL_ERRORS, BadFrame
-from perptape.events import Event, RestAnswer
+from perptape.events import NS, Event, RestAnswer
 from perptape.instruments import Instrument, price_unit
 from perptape.venues import VENUES
 
@@ -74,8 +74,9 @@ class Registry:
     def answer(
         self, venue: str, payload: bytes, ts_recv: int
     ) -> tuple[RestAnswer, list[Instrument]]:
-        """Take in a recorded REST answer; give it, and the instruments it lists, ``[]`` if none.
+        """Take in a recorded REST answer; give it, and the instruments that it tells of.
 
+        Told is what was not known, and once a day what was: a venue says the same again and again.
         Raises BadFrame if an instrument list cannot be read.
         """
         try:
@@ -86,8 +87,15 @@ class Registry:
             listed = read(answer.body.encode(), ts_recv).instruments
         except PARSER_ERRORS as error:
             raise BadFrame(f"{venue}: {error}") from error
-        self._known.update({(venue, i.symbol): i for i in listed})
-        return answer, listed
+        told = [each for each in listed if not self._is_known(each)]
+        self._known.update({(venue, each.symbol): each for each in told})
+        return answer, told
+
+    def _is_known(self, one: Instrument) -> bool:
+        known = self._known.get((one.venue, one.symbol))
+        if known is None or known.ts_seen // DAY_NS != one.ts_seen // DAY_NS:
+            return False
+        return one == msgspec.structs.replace(known, ts_seen=one.ts_seen)
 
     def find(self, venue: str, symbol: str) -> Instrument | None:
         return self._known.get((venue, symbol))
@@ -103,7 +111,7 @@ class Registry:
 def rest_events(venue: str, answer: RestAnswer) -> list[Event]:
     """Give what a REST answer says about the market. Raises BadFrame if it cannot be read."""
     read = VENUES[venue].read_rest if venue in VENUES else None
-    if read is None or answer.status != HTTP_OK or answer.what in {"instruments", "time"}:
+    if read is None or answer.status != HTTP_OK or answer.what in OF_THE_VENUE:
         return []
     try:
         return read(answer.what, answer.symbol, answer.body.encode())
@@ -112,3 +120,6 @@ def rest_events(venue: str, answer: RestAnswer) -> list[Event]:
 
 
 HTTP_OK = 200
+DAY_NS = 86_400 * NS
+OF_THE_VENUE = {"instruments", "time", "turnover"}
+"""Answers that tell of no market."""

@@ -155,7 +155,8 @@ class RestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Payload of a ``rest`` frame: one HTTP answer, its arrival is the frame's ``ts_recv``."""
 
     what: str
-    """``instruments``, ``time``, ``book`` (a whole book, to begin from), or the name of a poll."""
+    """``instruments``, ``time``, ``turnover`` (of 24 h), ``book`` (a whole book, to begin from), or
+    the name of a poll."""
     url: str
     status: int
     t_sent: int
@@ -170,8 +171,8 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     """Payload of a ``note`` frame: what only the recorder could know.
 
     ``note`` is one of refused, late, silence, closed, unreachable, complaint, shutdown (of one
-    wire), resync (of one topic), not_inflated (of one frame), and restart, clock, overload, disk
-    (of the whole tape).
+    wire), resync, delisted (of one topic), not_inflated (of one frame), and restart, clock,
+    overload, disk (of the whole tape).
     """
 
     note: str

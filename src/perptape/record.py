@@ -4,21 +4,24 @@ import asyncio
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import msgspec
 import uvloop
 
-from perptape.attend import Attendance, Request
+from perptape.attend import Attendance
 from perptape.clock import Clock
 from perptape.dial import CLOSE_S
 from perptape.errors import BadUsage
 from perptape.events import MS, NS, Kind, Note
 from perptape.rest import open_client
+from perptape.roster import Request
 from perptape.route import Route, tls_context
 from perptape.status import MarketStatus, Tally, Track, market_status
 from perptape.tape import TapeWriter
+from perptape.universe import Universe
 from perptape.venues.venue import Venue
 from perptape.wire import Wire
 
@@ -36,23 +39,29 @@ class Plan(msgspec.Struct, frozen=True):
     """What to record, where, and for how long."""
 
     instruments: tuple[str, ...]
-    """Canonical names."""
+    """Canonical names, each wanted of every venue."""
     venues: tuple[Venue, ...]
     channels: tuple[str, ...] = ("quotes",)
     streams: Mapping[str, Mapping[str, str]] = {}
     """Venue -> channel -> the stream that feeds it, where it is not the venue's first."""
+    universe: Universe | None = None
+    """Chooses more, each wanted where it is listed; it grows while recording."""
     for_ns: int | None = None
     ca_file: Path | None = None
     proxy: str | None = None
 
     def config(self) -> dict[str, object]:
         """Give what the tape says of itself."""
+        chosen = self.universe
+        markets = {} if chosen is None else {"markets": chosen.markets()}
         return {
             "instruments": list(self.instruments),
+            **markets,
             "venues": [venue.name for venue in self.venues],
             "channels": list(self.channels),
             "streams": {name: dict(chosen) for name, chosen in self.streams.items()},
             "for_ns": self.for_ns,
+            **({} if chosen is None else {"universe": chosen.config()}),
         }
 
 
@@ -127,6 +136,7 @@ class Recorder:
         self.random = Random()  # noqa: S311 - jitter
         self.client = open_client(self.route)
         self.wires: dict[Wire, Tally] = {}
+        self.universe = plan.universe
         self._plan, self._status = plan, status
         self._tracks = [
             (venue, {r: Track(f"{venue.name}:{r.name}", r.channel) for r in requests(plan, venue)})
@@ -164,7 +174,8 @@ class Recorder:
     async def _attend(self) -> None:
         async with asyncio.TaskGroup() as group:
             for venue, tracks in self._tracks:
-                group.create_task(Attendance(self, venue, tracks).run())
+                wanted = partial(requests, self._plan, venue)
+                group.create_task(Attendance(self, venue, tracks, wanted).run())
 
     async def _end(self, tasks: Sequence[asyncio.Task[object]]) -> None:
         """Take leave on every wire, and give the peers no longer than they need for it."""
@@ -267,11 +278,12 @@ def requests(plan: Plan, venue: Venue) -> list[Request]:
                 f"[venues.{venue.name}] {channel} = {stream!r} is not a stream of it: "
                 f"write one of {', '.join(known) or 'another channel'}."
             )
+    names = () if plan.universe is None else plan.universe.names(venue.name)
     return [
         Request(
             name, channel, chosen.get(channel) or next(iter(venue.streams.get(channel, ())), None)
         )
-        for name in plan.instruments
+        for name in dict.fromkeys((*plan.instruments, *names))
         for channel in plan.channels
     ]
 

@@ -68,6 +68,17 @@ class Rest:
                     raise
         raise AssertionError
 
+    async def turnover(self) -> dict[str, float]:
+        """Ask what each symbol turned over in 24 h, in quote currency. Raises Unreachable."""
+        venue, read = self._venue, self._venue.read_turnover
+        if read is None:
+            raise Unreachable(f"{venue.name} does not tell its turnover")
+        body = await self._get("turnover", venue.turnover_path, question=venue.turnover_body)
+        try:
+            return read(body)
+        except Exception as error:  # a lying venue must not end the others
+            raise Unreachable(f"its turnover cannot be read: {error}") from error
+
     async def time(self) -> None:
         """Ask for the venue's clock, for the tape alone."""
         if self._venue.time_path and self._clock.mono() >= self._banned_until:

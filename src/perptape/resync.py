@@ -77,6 +77,11 @@ class Resync:
             words = f"update {link.update_id} follows {link.follows}, and we have {before}"
             self._note(book, words)
 
+    def drop(self, key: str) -> None:
+        """Follow a book no longer."""
+        book = self._books.pop(key, None)
+        self._void = [each for each in self._void if each is not book]
+
     def _is_whole(self, book: Followed) -> None:
         book.void_since = None
         self._void.remove(book)

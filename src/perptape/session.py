@@ -4,7 +4,7 @@ Times are monotonic nanoseconds, but for the wall time that a venue writes into 
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import StrEnum
 from itertools import chain, filterfalse
 
@@ -39,6 +39,7 @@ class State(StrEnum):
     HEARD = "heard"
     LATE = "late"
     REFUSED = "refused"
+    ENDED = "ended"
 
 
 class Line(msgspec.Struct):
@@ -93,6 +94,8 @@ class Session:
         """Those that these frames ask for."""
         self._refused: deque[tuple[int, Line]] = deque()
         """Those to ask for again, and when."""
+        self._left: list[Topic] = []
+        """Those to unsubscribe."""
         self._replies: deque[bytes] = deque(maxlen=REPLIES_AHEAD)
         self._notes: list[Note] = []
         self._heard_at = self._send_at = now
@@ -125,6 +128,23 @@ class Session:
         self._deadlines = deque(sorted({max(due, soonest) for due in self._deadlines}))
         for line in self._awaited:
             line.due = None if line.due is None else max(line.due, soonest)
+
+    def end(self, symbols: Collection[str]) -> None:
+        """Let go what the venue no longer trades: it is left, and not asked for nor awaited."""
+        of_them = [each for each in self.lines if each.wanted.topic.symbol in symbols]
+        ended = [line for line in of_them if line.state is not State.ENDED]
+        for line in ended:
+            line.state = State.ENDED
+            self._by_key.pop(line.wanted.topic.key, None)
+            self.books.drop(line.wanted.topic.key)
+        self._awaited = [line for line in self._awaited if line.state is not State.ENDED]
+        self._left += {line.wanted.topic.key: line.wanted.topic for line in ended}.values()
+        self.urgent |= bool(ended)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is wanted of it any more."""
+        return all(line.state is State.ENDED for line in self.lines)
 
     @property
     def any_heard(self) -> bool:
@@ -181,7 +201,7 @@ class Session:
             self._note(Note(note="complaint", reason=reason))
         for line in lines:
             self._refuse(line, reason)
-        if all(line.state is State.REFUSED for line in self.lines):
+        if all(line.state in {State.REFUSED, State.ENDED} for line in self.lines):
             raise Refused(f"every topic was refused: {reason}")
 
     def _refuse(self, line: Line, reason: str) -> None:
@@ -208,6 +228,8 @@ class Session:
             times.append(max(due, self._send_at))
         if self._refused:
             times.append(max(self._refused[0][0], self._send_at))
+        if self._left:
+            times.append(self._send_at)
         return min(times)
 
     def to_send(self, now: int, ts_wall: int) -> list[bytes]:
@@ -262,13 +284,15 @@ class Session:
         return deque(chain(self._frames(self._asking, ts_wall), self._anew(now, ts_wall)))
 
     def _frames(self, lines: Sequence[Line], ts_wall: int) -> deque[bytes]:
-        topics = {line.wanted.topic.key: line.wanted.topic for line in lines}
+        going = [line.wanted.topic for line in lines if line.state is not State.ENDED]
+        topics = {topic.key: topic for topic in going}
         return deque(self._make_frames(list(topics.values()), ts_wall) if topics else ())
 
     def _anew(self, now: int, ts_wall: int) -> Iterator[bytes]:
         topics, leave = self.books.due(now), self._venue.unsubscribe
-        if topics and leave is not None:
-            yield from leave(topics, ts_wall)
+        left, self._left = self._left, []
+        if (left or topics) and leave is not None:
+            yield from leave([*left, *topics], ts_wall)
         if topics:
             yield from self._make_frames(topics, ts_wall)
 

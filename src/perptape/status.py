@@ -8,7 +8,10 @@ from perptape.session import Line, State, Wanted
 
 PROBES = 1000
 """Frames a second and wire that are looked at one by one; the rest is shared out like these."""
-WORST_FIRST = ("unreachable", "refused", "silent", "late", "connecting", "subscribed", "live")
+WORST_FIRST = (
+    *("unreachable", "refused", "delisted"),
+    *("silent", "late", "connecting", "subscribed", "live"),
+)
 STATES = {
     State.ASKED: "subscribed",
     State.ACCEPTED: "subscribed",
@@ -86,6 +89,8 @@ class Tally:
         """Let each track take the state of its topic; of several, the worst."""
         told: set[int] = set()
         for track, line in zip(self.tracks, lines, strict=True):
+            if line.state is State.ENDED:
+                continue  # it may be heard on another wire by now
             state = STATES[line.state]
             if id(track) not in told or _badness(state) < _badness(track.state):
                 track.state, track.error = state, line.reason

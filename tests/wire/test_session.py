@@ -277,3 +277,37 @@ def test_delays_begin_within_a_second_double_and_stay_below_thirty():
 )
 def test_a_venue_that_turns_us_away_is_obeyed(status, headers, wait_ns):
     assert asked_wait_ns(status, headers, WALL) == wait_ns
+
+
+def test_what_has_ended_is_left_and_neither_asked_for_nor_awaited(wires):
+    venue = msgspec.structs.replace(
+        wires.ACME, unsubscribe=lambda topics, _: [t.key for t in topics]
+    )
+    session = Session(venue, wires.wanted("A", "B"), now=0)
+    session.to_send(0, WALL)
+    session.receive([b'{"no":["bbo.A"],"why":"not now"}', wires.data("B")], 1)
+    session.notes()
+    session.end(["A"])
+    assert session.urgent and session.to_send(2, WALL) == ["bbo.A"]
+    session.end(["A"])
+    assert session.to_send(3, WALL) == []
+    assert states(session) == [State.ENDED, State.HEARD] and not session.is_over
+    later = ASK_AGAIN_NS + venue.first_data_ns
+    session.heard(later)
+    assert session.to_send(later, WALL) == [] == session.notes()
+    session.end(["B"])
+    assert session.is_over and session.to_send(later, WALL) == ["bbo.B"]
+
+
+def test_what_ends_before_it_was_asked_for_is_never(wires):
+    session = Session(wires.ACME, wires.wanted("A", "B"), now=0)
+    session.end(["A"])
+    assert session.to_send(0, WALL) == [b'{"sub":"bbo.B","ts":%d}' % WALL]
+
+
+def test_when_all_others_are_refused_what_has_ended_holds_nothing_up(wires):
+    session = Session(wires.ACME, wires.wanted("A", "B"), now=0)
+    session.to_send(0, WALL)
+    session.end(["A"])
+    with pytest.raises(Refused):
+        session.receive([b'{"no":["bbo.B"],"why":"not now"}'], 1)
