@@ -280,6 +280,15 @@ def test_history_makes_no_rows(story, monkeypatch):
     assert found["b", "trades"][1][:3] == (1, 3, True), "history proves that the wire carries it"
 
 
+def test_a_trade_that_is_told_twice_is_one(story, monkeypatch):
+    monkeypatch.setattr(checks, "TOLD", 2)
+    one = story.open(0, "a", "trades")
+    for at_s, name in enumerate(["1", "1", "2", "1", "3", "4", "1"]):
+        story.say(at_s, one, trade(100.0, name))
+    story.read()
+    assert [t.trade_id for t in story.rows[Trade].events] == ["1", "2", "3", "4", "1"], "bounded"
+
+
 def test_partial_news_is_put_together_on_one_wire_only(story):
     one = story.open(0, "a", "marks", "funding")
     story.say(0, one, Mark("BTC", 1, None, 100.0, 99.0, 7.0))

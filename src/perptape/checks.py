@@ -36,6 +36,8 @@ PROMISED = 3
 """So many repetitions that the venue promises must fail to come."""
 CONTRADICTED_NS = 2 * NS
 """A book that contradicts the quotes for so long is wrong."""
+TOLD = 4096
+"""So many of the last trades of a stream are known by their ids."""
 POLLED = -1
 """The wire of what was told before any."""
 HOUR_NS = 3600 * NS
@@ -131,8 +133,8 @@ class Checks:
             stream.pause = max(PAUSE_NS, PAUSE * mean_ns)
             stream.bound = max(floor_ns, LONGEST * stream.longest_ns, MEAN * mean_ns)
 
-    def end(self, ts: int) -> None:
-        """Look at all streams at the end of the tape."""
+    def look(self, ts: int) -> None:
+        """Look at all streams at a moment: who is late by now."""
         for streams in self._peers.values():
             for stream in streams:
                 if ts - stream.last > stream.bound:
@@ -265,7 +267,7 @@ class Checks:
         assert isinstance(event, Trade)  # noqa: S101
         venue = VENUES.get(stream.market.partition(":")[0])
         replayed = venue is not None and venue.replays_trades and seq == content.first_seq
-        if event.is_history or replayed:
+        if event.is_history or replayed or _is_known(stream, event):
             return None
         for channel in ("quotes", "books"):
             top = self._own.get((stream.market, channel))
@@ -343,6 +345,18 @@ PARTIAL: dict[type, tuple[str, ...]] = {
     Mark: ("mark_price", "index_price", "open_interest"),
     Funding: ("rate", "interval_h", "ts_funding"),
 }
+
+
+def _is_known(stream: Stream, trade: Trade) -> bool:
+    """Tell whether a trade was told before: venues repeat some, and each counts once."""
+    if trade.trade_id is None:
+        return False
+    if trade.trade_id in stream.told:
+        return True
+    stream.told[trade.trade_id] = None
+    if len(stream.told) > TOLD:
+        stream.told.pop(next(iter(stream.told)))
+    return False
 
 
 def _mid(stream: Stream, ts: int, unit: Callable[[Stream], float]) -> float | None:

@@ -118,9 +118,16 @@ class Ledger:
             elif kind != LAST_WIRE_KIND:
                 wire.last = ts
         trust.end(batch)
-        self._checks.guard(int(batch.ts_recv[-1]), self._price_unit)
+        self._look(batch)
         self.frames += len(batch)
         self._next_seq = batch.first_seq + len(batch)
+
+    def _look(self, batch: Batch) -> None:
+        """Look at all streams once a batch: who is late, whose price is another coin's."""
+        ts = int(batch.ts_recv[-1])
+        if batch.ts_mono is not None:
+            self._checks.look(ts)
+        self._checks.guard(ts, self._price_unit)
 
     def _begin(self, batch: Batch) -> None:
         wires, is_imported = self._trust.wires, batch.ts_mono is None
@@ -260,7 +267,7 @@ class Ledger:
 
     def finish(self, last_seq: int = 0, ts_last: int | None = None) -> Result:
         """Close every open interval at the end of the tape, which is to be frame ``last_seq``."""
-        self._checks.end(self._trust.high)
+        self._checks.look(self._trust.high)
         streams = self._trust.finish(max(0, last_seq + 1 - self._next_seq), ts_last)
         return Result(
             streams=streams,

@@ -91,6 +91,8 @@ class Stream(msgspec.Struct, eq=False):
     longest_ns: int = 0
     content: Content | None = None
     """What its own frames say of it so far."""
+    told: dict[str, None] = {}
+    """The ids of its last trades, the oldest first."""
     doubt: str = ""
     """Why its data is not trusted though it comes: a reason, as long as it stands."""
 
