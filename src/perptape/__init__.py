@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from perptape import charts
     from perptape.measures.basis import basis, zscores
     from perptape.measures.gaps import gaps
+    from perptape.measures.lead_lag import lead_lag
     from perptape.measures.survival import survival
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "basis", "charts", "gaps", "open", "survival", "zscores"]
+__all__ = ["__version__", "basis", "charts", "gaps", "lead_lag", "open", "survival", "zscores"]
 
 _HOMES = {
     "basis": ("perptape.measures.basis", "basis"),
     "charts": ("perptape.charts", None),
     "gaps": ("perptape.measures.gaps", "gaps"),
+    "lead_lag": ("perptape.measures.lead_lag", "lead_lag"),
     "open": ("perptape.recording", "Recording"),
     "survival": ("perptape.measures.survival", "survival"),
     "zscores": ("perptape.measures.basis", "zscores"),

@@ -40,15 +40,15 @@ def weigh(ts: Ints, x: Floats, stretch: Ints, horizon_ns: float) -> tuple[Floats
 
 @_compiled
 def add_covariations(  # noqa: PLR0913, PLR0917 - two paths, and where to
-    ts_x: Ints, x: Floats, ts_y: Ints, y: Floats, lags_ns: Ints, first_ns: Int, found: Floats
+    ts_x: Ints, x: Floats, block: Ints, ts_y: Ints, y: Floats, lags_ns: Ints, found: Floats
 ) -> None:
-    """Add Hayashi-Yoshida covariations of two paths to ``found`` [blocks + 1, lags].
+    """Add Hayashi-Yoshida covariations of two paths to ``found`` [blocks, lags].
 
-    Y's times are moved by minus the lag. An increment of X counts in the block its end lies in;
-    blocks are ``found[-1, 0]`` ns long and begin at ``first_ns``. The increments of Y that overlap
-    one of X are neighbours, so their sum is a difference of two values of Y: O(n + m) per lag.
+    Y's times are moved by minus the lag. The increment of X that ends at k counts in ``block[k]``.
+    The increments of Y that overlap one of X are neighbours, so their sum is a difference of two
+    values of Y: O(n + m) per lag.
     """
-    last, length = len(y) - 1, found[-1, 0]
+    last = len(y) - 1
     for k in range(len(lags_ns)):
         before = after = 0
         for i in range(1, len(x)):
@@ -58,8 +58,7 @@ def add_covariations(  # noqa: PLR0913, PLR0917 - two paths, and where to
             while after < last and ts_y[after] < end:
                 after += 1
             if after > before:
-                block = np.int64((ts_x[i] - first_ns) / length)
-                found[block, k] += (x[i] - x[i - 1]) * (y[after] - y[before])
+                found[block[i], k] += (x[i] - x[i - 1]) * (y[after] - y[before])
 
 
 @_compiled
