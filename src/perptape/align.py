@@ -168,24 +168,22 @@ def pieces(
     """
     numbers = [_numbers(tape, coin, ts_from, ts_to) for tape in quotes]
     tapes = [iter(n.collect_batches(chunk_size=rows, maintain_order=True)) for n in numbers]
-    codes = _codes(coin)
+    places = codes(coin)
     for frame in tapes[0] if len(tapes) == 1 else merged(tapes):
         for part in frame.iter_slices(rows):
-            yield _piece(part, codes)
+            yield _piece(part, places)
 
 
 def _numbers(
     quotes: pl.DataFrame | pl.LazyFrame, coin: Coin, ts_from: int, ts_to: int
 ) -> pl.LazyFrame:
     """Turn names into codes and times into ns, so that rows of any tape fit together."""
-    venues, names = _names(coin)
     ts = pl.col("ts_recv").cast(TIME).cast(pl.Int64)
-    code = _code("venue", venues) * (len(names) + 1) + _code("instrument", names)
     return (
         quotes.lazy()
         .select(
             ts.alias("ts"),
-            code.alias("code"),
+            code(coin).alias("code"),
             pl.col("ts_event").cast(TIME).cast(pl.Int64).fill_null(-NEVER),
             *(pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in SIDES),
         )
@@ -200,12 +198,18 @@ def _names(coin: Coin) -> tuple[list[str], list[str]]:
 
 def _code(column: str, known: list[str]) -> pl.Expr:
     enum = pl.Enum(known)
-    code = pl.col(column).cast(pl.String).cast(enum, strict=False).to_physical().cast(pl.Int64)
-    return code.fill_null(len(known))
+    number = pl.col(column).cast(pl.String).cast(enum, strict=False).to_physical().cast(pl.Int64)
+    return number.fill_null(len(known))
 
 
-def _codes(coin: Coin) -> Ints:
-    """Give the place of a market by its code, -1 where the coin has none."""
+def code(coin: Coin) -> pl.Expr:
+    """Number a row's market, without making its name; ``codes`` gives the place of a number."""
+    venues, names = _names(coin)
+    return _code("venue", venues) * (len(names) + 1) + _code("instrument", names)
+
+
+def codes(coin: Coin) -> Ints:
+    """Give the place of a market by its number, -1 where the coin has none."""
     venues, names = _names(coin)
     places = np.full((len(venues) + 1) * (len(names) + 1), -1, np.int64)
     for place, market in enumerate(coin.markets):
@@ -214,10 +218,10 @@ def _codes(coin: Coin) -> Ints:
     return places
 
 
-def _piece(frame: pl.DataFrame, codes: Ints) -> Piece:
+def _piece(frame: pl.DataFrame, places: Ints) -> Piece:
     columns = [frame[name].to_numpy() for name in ("ts", "code", *SIDES, "ts_event")]
-    ts, code, bid, bid_size, ask, ask_size, ts_event = map(fixed, columns)
-    return Piece(Chunk(ts, fixed(codes[code]), bid, bid_size, ask, ask_size), ts_event)
+    ts, number, bid, bid_size, ask, ask_size, ts_event = map(fixed, columns)
+    return Piece(Chunk(ts, fixed(places[number]), bid, bid_size, ask, ask_size), ts_event)
 
 
 class _Held:
