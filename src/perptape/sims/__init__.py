@@ -1,8 +1,9 @@
 """Simulated exchanges on loopback: the other half of the conversation, with a known truth.
 
-``market`` makes the prices, ``scenario`` says what is played, a file per venue speaks its dialect,
-``exchange`` is a venue without sockets, ``schedule`` does the faults, ``server`` owns the sockets,
-``truth`` is what really happened.
+``market``, ``trades`` and ``ticker`` make what is told, ``scenario`` says what is played, a file
+per venue speaks its dialect, ``exchange`` is a venue without sockets and ``casts`` what it tells to
+whom; ``faults`` may be planned, ``strikes`` and ``hurt`` do them, ``schedule`` on time; ``server``
+owns the sockets, ``truth`` is what really happened.
 """
 
 import asyncio
