@@ -173,6 +173,7 @@ class Wire:
         self._on_read(payloads, mono)
         if session.urgent:
             self._speak(session)
+            self._arm(session)  # what is to be said after a while may be sooner than before
 
     def protocol(self, kind: Kind, payload: bytes) -> None:
         """Write a ping, pong or close; a close ends the wire."""
@@ -231,7 +232,9 @@ class Wire:
             self._end(LostSync(f"the venue left {UNSENT_BYTES} bytes of ours unread"))
 
     def _arm(self, session: Session) -> None:
-        """Wake when the session next has something to do; reads only put that off."""
+        """Wake when the session next has something to do; most reads only put that off."""
+        if self._timer is not None:
+            self._timer.cancel()
         if self._lost is None:
             due = session.wake_at
             wait_s = max(due - self._clock.mono(), 0) / NS
