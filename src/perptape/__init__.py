@@ -21,11 +21,22 @@ if TYPE_CHECKING:
     from perptape.measures.basis import basis, zscores
     from perptape.measures.gaps import gaps
     from perptape.measures.lead_lag import lead_lag
+    from perptape.measures.price_discovery import price_discovery
     from perptape.measures.survival import survival
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "basis", "charts", "gaps", "lead_lag", "open", "survival", "zscores"]
+__all__ = [
+    "__version__",
+    "basis",
+    "charts",
+    "gaps",
+    "lead_lag",
+    "open",
+    "price_discovery",
+    "survival",
+    "zscores",
+]
 
 _HOMES = {
     "basis": ("perptape.measures.basis", "basis"),
@@ -33,6 +44,7 @@ _HOMES = {
     "gaps": ("perptape.measures.gaps", "gaps"),
     "lead_lag": ("perptape.measures.lead_lag", "lead_lag"),
     "open": ("perptape.recording", "Recording"),
+    "price_discovery": ("perptape.measures.price_discovery", "price_discovery"),
     "survival": ("perptape.measures.survival", "survival"),
     "zscores": ("perptape.measures.basis", "zscores"),
 }
