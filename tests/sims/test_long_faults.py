@@ -82,6 +82,24 @@ def test_a_limit_turns_away_and_says_how_long_to_wait(stage, status):
     assert (fact.requests, fact.ts_end - fact.ts_start) == (2, 10 * NS)
 
 
+@pytest.mark.parametrize(
+    ("venue", "status", "words", "waits"),
+    [
+        ("bybit", 403, b"access too frequent", False),
+        ("htx", 200, b'"err_code":1032', False),
+        ("gateio", 429, b'"TOO_MANY_REQUESTS"', True),
+        ("okx", 429, b'"50011"', True),
+        ("binance", 429, b"", True),
+    ],
+)
+def test_a_limit_is_told_in_the_venues_own_way(stage, venue, status, words, waits):
+    play = stage(venue, Fault(0, venue, "rate_limit"))
+    play.schedule.turn(play.seat.start_ns)
+    answer = play.seat.exchange.limited(play.seat.start_ns + NS)
+    assert answer.status == status and words in answer.body
+    assert answer.headers.get("Retry-After") == ("60" if waits else None)
+
+
 @pytest.mark.parametrize("venue", ["bybit", "htx", "gateio"])
 def test_a_clock_that_jumps_is_told_and_heartbeats_keep_their_pace(stage, venue):
     play = stage(venue, Fault(10 * NS, venue, "clock_step", 20 * NS, step_ms=-7000))

@@ -320,6 +320,13 @@ def rest(request: Request, board: Board) -> Answer:
     return MARKET[request.path](request, category, found)
 
 
+def limited(status: int | None, wait_s: int, now_ns: int) -> Answer:
+    """Of its own accord the venue says 403, and not for how long."""
+    del now_ns
+    headers = {} if status is None else {"Retry-After": str(wait_s)}
+    return Answer(status or 403, b"access too frequent", {"Content-Type": "text/plain"} | headers)
+
+
 def result(request: Request, found: object) -> Answer:
     body = {
         "retCode": 0,
@@ -519,4 +526,5 @@ BYBIT = Dialect(
     hear=hear,
     beat=beat,
     rest=rest,
+    limited=limited,
 )

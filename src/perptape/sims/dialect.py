@@ -235,11 +235,19 @@ def same(payload: bytes) -> bytes:
     return payload
 
 
-def limited(status: int, wait_s: int, now_ns: int) -> Answer:
-    """What is answered to one who asks too often, where a venue has no form of its own."""
-    del now_ns
-    body = f'{{"code":{status},"msg":"Too many requests"}}'.encode()
-    return Answer(status, body, {"Retry-After": str(wait_s)})
+TOO_MANY = 429
+Limited = Callable[[int | None, int, int], Answer]
+"""(HTTP status, ``None``: the venue's own; seconds to wait; venue's time) -> what is answered."""
+
+
+def limited_as(body: bytes) -> Limited:
+    """How most venues answer one who asks too often: they say when to come again."""
+
+    def limited(status: int | None, wait_s: int, now_ns: int) -> Answer:
+        del now_ns
+        return Answer(status or TOO_MANY, body, {"Retry-After": str(wait_s)})
+
+    return limited
 
 
 class Dialect(msgspec.Struct, frozen=True):
@@ -258,8 +266,8 @@ class Dialect(msgspec.Struct, frozen=True):
     rest: Callable[[Request, Board], Answer]
     farewell: Callable[[int], bytes] | None = None
     """What is said before a planned close, given the venue's time."""
-    limited: Callable[[int, int, int], Answer] = limited
-    """(HTTP status, seconds to wait, venue's time in ns) -> the answer to REST and handshakes."""
+    limited: Limited = limited_as(b'{"code":429,"msg":"Too many requests"}')
+    """What REST and handshakes are answered while there is a limit."""
     spoil: Callable[[bytes], bytes] | None = None
     """A frame -> the same with a wrong checksum; ``None``: this venue's have none."""
     wrap: Callable[[bytes], bytes] = same

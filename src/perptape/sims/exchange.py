@@ -31,7 +31,8 @@ LIMITED_S = 60  # what a client is told to wait if the limit never ends
 class Limit(NamedTuple):
     """Requests are turned away for now."""
 
-    status: int
+    status: int | None
+    """``None``: the venue's own."""
     until_ns: int | None
 
 

@@ -39,7 +39,7 @@ class Fault(
     frames: int = 1
     """So many in a row."""
     step_ms: float | None = None
-    status: Literal[429, 418] = 429
+    status: Literal[429, 418] | None = None
     tick: str | None = None
     lot: str | None = None
     size: str | None = None

@@ -18,6 +18,7 @@ from perptape.sims.dialect import (
     Part,
     Talk,
     Topic,
+    limited_as,
 )
 from perptape.sims.gateio_frames import EVERY_NS, LEVELS, OBU_EVERY_NS, STREAMS
 from perptape.sims.gateio_rest import DECIMAL, rest
@@ -175,4 +176,5 @@ GATEIO = Dialect(
     beat=beat,
     rest=rest,
     farewell=farewell,
+    limited=limited_as(b'{"label":"TOO_MANY_REQUESTS"}'),
 )

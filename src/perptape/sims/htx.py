@@ -401,6 +401,14 @@ def answer(request: Request, **body: object) -> Answer:
     return Answer(200, msgspec.json.encode({"status": "ok", "ts": request.now_ns // MS} | body))
 
 
+def limited(status: int | None, wait_s: int, now_ns: int) -> Answer:
+    """Of its own accord the venue says so with HTTP 200, and not for how long."""
+    reason = "Access frequency exceeds the limit"
+    body = {"status": "error", "err_code": 1032, "err_msg": reason, "ts": now_ns // MS}
+    headers = {} if status is None else {"Retry-After": str(wait_s)}
+    return Answer(status or 200, msgspec.json.encode(body), headers)
+
+
 def answer_v5(request: Request, data: object) -> Answer:
     body = {"code": OK, "message": "Success", "data": data, "ts": request.now_ns // MS}
     return Answer(200, msgspec.json.encode(body))
@@ -655,6 +663,7 @@ HTX = Dialect(
     hear=hear,
     beat=beat,
     rest=rest,
+    limited=limited,
     wrap=wrap,
     binary=True,
 )

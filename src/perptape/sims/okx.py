@@ -25,6 +25,7 @@ from perptape.sims.dialect import (
     Talk,
     Ticker,
     Topic,
+    limited_as,
 )
 from perptape.sims.market import Contract, Levels, Step, Top, delta, levels
 from perptape.sims.scenario import COINS
@@ -499,4 +500,5 @@ OKX = Dialect(
     beat=beat,
     rest=rest,
     farewell=farewell,
+    limited=limited_as(b'{"code":"50011","msg":"Too Many Requests","data":[]}'),
 )
