@@ -250,7 +250,7 @@ def test_trouble_in_the_middle_leaves_the_tables_that_were_there(tmp_path, monke
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tabulate, "_write_ledger", full)
+    monkeypatch.setattr(tabulate, "write_ledger", full)
     with pytest.raises(Failed, match="No space"):
         tabulate.tabulate(tape)
     assert tables.read_manifest(before.root) == before.manifest
@@ -275,14 +275,14 @@ def test_what_a_killed_one_left_is_cleared(tmp_path):
 
 def test_a_tape_that_cannot_be_written_gets_its_tables_elsewhere(tmp_path, monkeypatch, caplog):
     tape = gate_tape(tmp_path / "tape", [(1, "BTC_USDT", "1", "2", 5)])
-    take_hold = tabulate._alone  # noqa: SLF001
+    take_hold = tabulate.alone
 
     def alone(root):
         if root.is_relative_to(tmp_path):
             raise OSError(errno.EROFS, "Read-only file system")
         return take_hold(root)
 
-    monkeypatch.setattr(tabulate, "_alone", alone)
+    monkeypatch.setattr(tabulate, "alone", alone)
     assert Recording(tape).quotes().collect().height == 1
     assert tabulate.fresh(tape) == tabulate.fresh(tape)
     assert len(caplog.messages) == 1 and "cannot be written" in caplog.text

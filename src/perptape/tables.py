@@ -5,8 +5,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ import pyarrow.parquet as pq
 
 from perptape.errors import Failed
 from perptape.events import NS
+from perptape.manifest import NAME as TAPE
+from perptape.manifest import sync_directory
 from perptape.schemas import DATED_COINS, SCHEMAS, TIME_OF
 
 if TYPE_CHECKING:
@@ -42,14 +45,30 @@ class TableFile(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Imported(msgspec.Struct, frozen=True):
+    """A file of somebody else's quotes that became rows."""
+
+    name: str
+    """Without the folder it lay in."""
+    sha256: str
+    rows: int
+    """That were taken, with a price or without."""
+    ts_first: int
+    ts_last: int
+    map: str
+    """What its columns were taken for, as TOML."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What lies in a ``tables`` directory, and from which tape it was made."""
 
     source: str
-    """Fingerprint of the tape."""
+    """Fingerprint of the tape; of imported tables the version of perptape that made them."""
     files: list[TableFile]
     notes: dict[str, int] = {}
     """Counts of what could not become rows, by reason."""
+    imports: list[Imported] = []
+    """Of tables that have no tape: what they were made from."""
     manifest_sha256: str = ""
     """Of the manifest's own bytes, with this left empty."""
 
@@ -146,6 +165,38 @@ def replace_all(root: Path, made: Path, manifest: Manifest) -> Manifest:
         shutil.rmtree(root / table, ignore_errors=True)
         if (made / table).exists():
             (made / table).rename(root / table)
+    return _write(root, manifest)
+
+
+def add(root: Path, made: Path, new: Iterable[TableFile], manifest: Manifest) -> Manifest:
+    """Put ``new`` files of ``made`` beside those that ``manifest`` keeps; give the sealed manifest.
+
+    Whenever this is interrupted the tables are the former or the new ones, whole: no file takes
+    the place of another, and the manifest's replacement is what counts.
+    """
+    former = read_manifest(root)
+    taken = {file.path for file in former.files} if former else set()
+    files = [*manifest.files, *(_move(file, made, root, taken) for file in new)]
+    files.sort(key=lambda file: file.path)
+    sealed = _write(root, msgspec.structs.replace(manifest, files=files))
+    listed = {root / file.path for file in files}
+    for table in SCHEMAS:
+        for path in (root / table).rglob("*.parquet"):
+            if path not in listed:
+                path.unlink()
+    return sealed
+
+
+def _move(file: TableFile, made: Path, root: Path, taken: Collection[str]) -> TableFile:
+    names = (Path(file.path).with_name(f"part-{number}.parquet") for number in count())
+    path = next(name for name in names if str(name) not in taken)
+    (root / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (made / file.path).rename(root / path)
+    sync_directory((root / path).parent)
+    return msgspec.structs.replace(file, path=str(path))
+
+
+def _write(root: Path, manifest: Manifest) -> Manifest:
     blank = msgspec.structs.replace(manifest, manifest_sha256="")
     sealed = msgspec.structs.replace(
         blank, manifest_sha256=hashlib.sha256(_text(blank)).hexdigest()
@@ -156,6 +207,7 @@ def replace_all(root: Path, made: Path, manifest: Manifest) -> Manifest:
         file.flush()
         os.fsync(file.fileno())
     new.replace(root / MANIFEST)
+    sync_directory(root)
     return sealed
 
 
@@ -177,6 +229,23 @@ def read_manifest(root: Path) -> Manifest | None:
     if not is_own or _text(manifest) != data:
         raise Failed(f"{root / MANIFEST} is not what was written: tabulate again.")
     return manifest
+
+
+def imported(directory: Path) -> Manifest | None:
+    """Tell tables that were imported, and so have no tape beside them, from all others.
+
+    ``directory`` is what holds ``tables``. Raises Failed if they are not as written.
+    """
+    if (directory / TAPE).exists():
+        return None
+    try:
+        manifest = read_manifest(directory / "tables")
+    except Failed as error:
+        raise Failed(
+            f"{directory / 'tables' / MANIFEST} is not what was written, and there is no tape to "
+            "make the tables from: import again into a new directory."
+        ) from error
+    return manifest if manifest and manifest.imports else None
 
 
 def damaged(root: Path, manifest: Manifest) -> list[str]:

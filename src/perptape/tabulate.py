@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from perptape import __version__, tables
 from perptape.columns import columns
 from perptape.decode import Terms
-from perptape.errors import Failed
+from perptape.errors import BadUsage, Failed
 from perptape.events import CHANNELS, Book
 from perptape.instruments import Instrument, base_of
 from perptape.ledger import Heard, Ledger, Result, asked, end_of
@@ -69,6 +69,11 @@ def tabulate(
     process that makes them waits. Raises Failed where the directory cannot be written.
     """
     root = out or tape_path / "tables"
+    if tables.imported(tape_path):
+        raise BadUsage(
+            f"{tape_path} holds imported tables and no tape to make any from: they are ready, "
+            f"as in perptape report {tape_path}."
+        )
     try:
         return _tabulate(tape_path, root, progress)
     except OSError as error:
@@ -79,8 +84,16 @@ def fresh(tape_path: Path, *, progress: Progress | None = None) -> Path:
     """Give the directory of the tape's tables, making them if they are not those of the tape.
 
     Where the tape cannot be written they are made in a temporary directory, which is said.
+    Raises Failed if imported tables, which cannot be made again, are not what was written.
     """
     root = tape_path / "tables"
+    if manifest := tables.imported(tape_path):
+        if not _is_whole(root, manifest.manifest_sha256):
+            raise Failed(
+                f"The imported tables in {root} are not what was written: "
+                f"see where with perptape verify {tape_path}, and import again."
+            )
+        return root
     if _is_fresh(root, Tape(tape_path)):
         return root
     try:
@@ -90,6 +103,15 @@ def fresh(tape_path: Path, *, progress: Progress | None = None) -> Path:
             raise _failed(root, error) from error
         return _fresh_elsewhere(tape_path, progress)
     return root
+
+
+def at_hand(tape_path: Path) -> Path | None:
+    """Give the tables if they are there and of the tape as it is; nothing is made or hashed."""
+    root = tape_path / "tables"
+    if tables.imported(tape_path):
+        return root
+    mark, manifest = _fingerprint(Tape(tape_path)), _manifest(root)
+    return root if mark and manifest and manifest.source == mark else None
 
 
 def _fresh_elsewhere(tape_path: Path, progress: Progress | None) -> Path:
@@ -150,7 +172,7 @@ def _fingerprint(tape: Tape) -> str:
 
 def _tabulate(tape_path: Path, root: Path, progress: Progress | None) -> Tabulated:
     tape = Tape(tape_path)
-    with _alone(root), tempfile.TemporaryDirectory(prefix=BUILDING, dir=root) as place:
+    with alone(root), tempfile.TemporaryDirectory(prefix=BUILDING, dir=root) as place:
         fresh_root, scratch = Path(place, "tables"), Path(place, "runs")
         scratch.mkdir()
         runs = Runs(scratch)
@@ -158,8 +180,8 @@ def _tabulate(tape_path: Path, root: Path, progress: Progress | None) -> Tabulat
         result = ledger.finish(*end_of(tape))
         made = [
             *_write_heard(fresh_root, runs, ledger.terms),
-            *_write_ledger(fresh_root, result.intervals),
-            *_write_instruments(fresh_root, result.instruments),
+            *write_ledger(fresh_root, result.intervals),
+            *write_instruments(fresh_root, result.instruments),
         ]
         counts = {"bad": result.bad, "undecoded": result.undecoded, "unnamed": result.unnamed}
         manifest = Manifest(
@@ -169,7 +191,7 @@ def _tabulate(tape_path: Path, root: Path, progress: Progress | None) -> Tabulat
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def alone(root: Path) -> Iterator[None]:
     """Make the directory, be its only writer, and clear what a killed one left."""
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     held = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -286,7 +308,7 @@ def _sides(channel: str, column: pa.ChunkedArray) -> pa.Array:
     return pa.DictionaryArray.from_arrays(codes, words)
 
 
-def _write_ledger(root: Path, intervals: Iterable[Interval]) -> Iterator[TableFile]:
+def write_ledger(root: Path, intervals: Iterable[Interval]) -> Iterator[TableFile]:
     by_part: dict[tuple[str, str], list[Interval]] = defaultdict(list)
     for interval in intervals:
         name = interval.market.split(":", 1)[1]
@@ -312,7 +334,7 @@ def _ledger_row(interval: Interval) -> dict[str, object]:
     }
 
 
-def _write_instruments(root: Path, listed: Iterable[Instrument]) -> Iterator[TableFile]:
+def write_instruments(root: Path, listed: Iterable[Instrument]) -> Iterator[TableFile]:
     by_date: dict[str, dict[Instrument, dict[str, object]]] = defaultdict(dict)
     for item in listed:
         key = msgspec.structs.replace(item, ts_seen=0)
