@@ -13,7 +13,12 @@ from perptape.events import CHANNELS, NS
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_S = 36_525 * UNITS_S["d"]
 """In ns it still fits a 64 bit integer."""
+SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(MB|GB|TB)", re.IGNORECASE)
+LARGEST = 10**18
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+LEAST_DISK = 500 * SIZES["MB"]
+"""The tail and the open segment alone take a good part of it."""
 
 
 class VenueChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,8 +45,16 @@ class RunConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
     instruments: tuple[str, ...] = ()
     channels: tuple[str, ...] = ("quotes",)
+    min_venues: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Of a universe (``ALL-USDT``): how many venues must list a market."""
+    top: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Of a universe: so many, those with the largest turnover."""
     for_: str | None = None
     tape: str | None = None
+    keep: str | None = None
+    """How long frames are kept: ``30d``."""
+    max_disk: str | None = None
+    """How much room they may take: ``200GB``."""
     sync_ms: Annotated[int, msgspec.Meta(ge=10, le=60_000)] = 1000
     venues: dict[str, VenueChoice] = {}
 
@@ -71,3 +84,14 @@ def duration_ns(text: str, argument: str = "--for") -> int:
     if not ns:
         raise BadUsage(f"{argument} {text!r} is no time at all: write 40s, 5m or 1h30m.")
     return ns
+
+
+def size_b(text: str, argument: str = "--max-disk") -> int:
+    """``500MB``, ``200GB``, ``1TB`` in bytes, a thousand to each. Raises BadUsage."""
+    match = SIZE.fullmatch(text.strip())
+    size = round(float(match[1]) * SIZES[match[2].upper()]) if match else 0
+    if match is None or size > LARGEST:
+        raise BadUsage(f"{argument} {text!r} is not a size: write 500MB, 200GB or 1TB.")
+    if size < LEAST_DISK:
+        raise BadUsage(f"{argument} {text!r} is too small to record into: give 500MB or more.")
+    return size

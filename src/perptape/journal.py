@@ -8,9 +8,12 @@ sync the system may have dropped what it says it holds.
 import hashlib
 import os
 from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from perptape.events import NS
@@ -20,16 +23,51 @@ from perptape.tail import Chunk, Tail
 
 SEGMENT_BYTES = 256 << 20
 SEGMENT_NS = 15 * 60 * NS
+SHARE = 8
+"""A segment takes no more than this part of a bounded disk."""
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How much of a tape is kept. Beyond it the oldest finished segments are deleted."""
+
+    keep_ns: int | None = None
+    """A segment whose last frame is so much older than the newest is not."""
+    max_bytes: int | None = None
+    """All of ``raw/``, with the tail, and the open segment at its full size."""
+
+
+KEEP_ALL = Retention()
+
+
+class Bounds(NamedTuple):
+    """How large the parts of a tape become."""
+
+    segment_bytes: int
+    retention: Retention
+    tail_bytes: int
+
+    def open_bytes(self) -> int:
+        """Give the size at which a segment is finished: where room is short, several have some."""
+        most = self.retention.max_bytes
+        return self.segment_bytes if most is None else min(self.segment_bytes, most // SHARE)
 
 
 class Segments:
     """The segments of a tape and their manifest, for the one who writes. May raise OSError."""
 
-    def __init__(self, tape: Path, manifest: Manifest, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, tape: Path, manifest: Manifest, bounds: Bounds) -> None:
         self.manifest = manifest
         self.synced_seq = max((s.last_seq for s in manifest.segments), default=0)
         self._tape = tape
-        self._segment_bytes = segment_bytes
+        self._retention = bounds.retention
+        self._segment_bytes = bounds.open_bytes()
+        self._reserved_bytes = bounds.tail_bytes + self._segment_bytes
+        ordered = sorted(manifest.segments, key=lambda s: s.first_seq)
+        self._there = deque(s for s in ordered if s.state != "expired")
+        """What is finished and still there, the oldest first."""
+        files = {path.name for path in (tape / "raw").glob("*.arrows")}
+        self._doomed = [s.name for s in ordered if s.state == "expired" and s.name in files]
+        """Files that the manifest, once it is saved, says are gone."""
         self._open: _Open | None = None
         self._manifest_is_saved = False
 
@@ -47,6 +85,7 @@ class Segments:
             self.synced_seq = self._open.synced_seq
             if self._open.bytes >= self._segment_bytes or self._open.age_ns >= SEGMENT_NS:
                 self._finish("sealed")
+        self._expire()
         self.save()
 
     def seal(self) -> None:
@@ -55,6 +94,7 @@ class Segments:
             self._open.sync()
             self.synced_seq = self._open.synced_seq
             self._finish("sealed")
+        self._expire()
         self.save()
 
     def give_up(self) -> None:
@@ -71,13 +111,46 @@ class Segments:
         if self._open is not None:
             entry = self._open.close(state)
             self.manifest = replace(self.manifest, segments=(*self.manifest.segments, entry))
+            self._there.append(entry)
             self._open = None
             self._manifest_is_saved = False
 
+    def _expire(self) -> None:
+        """Enter in the manifest that the oldest are gone, as far as they are beyond the bounds."""
+        gone = {segment.name for segment in self._beyond()}
+        if gone:
+            self.manifest = replace(
+                self.manifest,
+                segments=tuple(
+                    replace(s, state="expired") if s.name in gone else s
+                    for s in self.manifest.segments
+                ),
+            )
+            self._doomed += gone
+            self._manifest_is_saved = False
+
+    def _beyond(self) -> Iterator[Segment]:
+        """Take the finished segments that are too old, or for which there is no room."""
+        keep_ns, most = self._retention.keep_ns, self._retention.max_bytes
+        size = self._reserved_bytes + sum(s.bytes for s in self._there) if most else 0
+        while len(self._there) > (self._open is None):
+            oldest, newest = self._there[0], self._open or self._there[-1]
+            age_ns = (newest.ts_last or 0) - (oldest.ts_last or 0)
+            is_old = keep_ns is not None and age_ns > keep_ns
+            if not is_old and (most is None or size <= most):
+                return
+            size -= oldest.bytes
+            yield self._there.popleft()
+
     def save(self) -> None:
+        """Save the manifest, and only then remove the files that it says are gone."""
         if not self._manifest_is_saved:
             save(self._tape, self.manifest)
             self._manifest_is_saved = True
+        while self._doomed:
+            with suppress(OSError):  # else it is tried again at the next start
+                (self._tape / "raw" / self._doomed[-1]).unlink(missing_ok=True)
+            self._doomed.pop()
 
 
 class _Open:
@@ -86,7 +159,7 @@ class _Open:
     def __init__(self, raw: Path, first_seq: int) -> None:
         self._fd, self._path = _create(raw, first_seq)
         self._hash = hashlib.sha256()
-        self._ts_first = self._ts_last = self._ts_synced = 0
+        self._ts_first = self.ts_last = self._ts_synced = 0
         self._last_seq = self.synced_seq = first_seq - 1
         self._last_wire = 0
         self._mono_first: int | None = None
@@ -96,7 +169,7 @@ class _Open:
         """By the monotonic clock; 0 of what was imported."""
 
     def goes_on_with(self, batch: Batch) -> bool:
-        return batch.first_seq == self._last_seq + 1 and int(batch.ts_recv[0]) >= self._ts_last
+        return batch.first_seq == self._last_seq + 1 and int(batch.ts_recv[0]) >= self.ts_last
 
     def write(self, batch: Batch) -> None:
         message = encode(batch)
@@ -108,7 +181,7 @@ class _Open:
         self._hash.update(message)
         self.bytes += len(message)
         self._last_seq = batch.last_seq
-        self._ts_last = int(batch.ts_recv[-1])
+        self.ts_last = int(batch.ts_recv[-1])
         self._last_wire = max(self._last_wire, *batch.venues)
         if batch.ts_mono is not None and self._mono_first is not None:
             self.age_ns = int(batch.ts_mono[-1]) - self._mono_first
@@ -119,7 +192,7 @@ class _Open:
         os.fdatasync(self._fd)
         if self.synced_seq < self.first_seq:
             sync_directory(self._path.parent)
-        self.synced_seq, self._ts_synced = self._last_seq, self._ts_last
+        self.synced_seq, self._ts_synced = self._last_seq, self.ts_last
 
     def close(self, state: str) -> Segment:
         _close(self._fd)

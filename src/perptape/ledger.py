@@ -4,7 +4,7 @@ A market's channel is trusted from its first data after a subscribe until its wi
 silent, is refused, or a frame of it is damaged. Everything else is untrusted, with a reason.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import TypeVar
 
@@ -15,9 +15,9 @@ from perptape.decode import Registry, Terms, decoder, is_control, rest_events
 from perptape.errors import BadFrame
 from perptape.events import CHANNELS, Book, Event, Kind, Note, Opened
 from perptape.instruments import Instrument
-from perptape.tape import Batch, Tape
+from perptape.tape import Batch, Segment, Tape
 from perptape.timeline import Interval, Stream
-from perptape.trust import MARKET, Asked, Trust, Wire, is_named, lost_frames
+from perptape.trust import EXPIRED, MARKET, Asked, Trust, Wire, is_named, lost_frames
 from perptape.venues import VENUES
 
 TYPES: dict[str, type] = {channel: event for event, channel in CHANNELS.items()}
@@ -73,7 +73,7 @@ class Result(msgspec.Struct, frozen=True):
 class Ledger:
     """Fed every frame of a tape in order of ``seq``; gives the intervals."""
 
-    def __init__(self, asked: Iterable[Asked] = ()) -> None:
+    def __init__(self, asked: Iterable[Asked] = (), expired: Sequence[Segment] = ()) -> None:
         self.registry = Registry()
         self.instruments: list[Instrument] = []
         self.terms: list[Terms] = []
@@ -82,6 +82,12 @@ class Ledger:
         self._trust = Trust(asked)
         self._checks = Checks(self._trust)
         self._next_seq = 1
+        self._expired = expired
+        """More may be while a tape is read."""
+        if expired:
+            first, last = expired[0], expired[-1]
+            self._trust.expired(first.ts_first or 0, last.ts_last or 0)
+            self._next_seq = last.last_seq + 1
         self.frames = self.bad = self.undecoded = self.unnamed = 0
 
     def batch(self, batch: Batch, rows: Rows | None = None) -> None:
@@ -136,7 +142,10 @@ class Ledger:
                 wires[number] = Wire(number, venue, decoder(venue), is_imported)
         self._trust.begin(batch, is_first=self._next_seq == 1)
         if lost := batch.first_seq - self._next_seq:
-            self._trust.hole(lost_frames(lost))
+            if any(s.last_seq + 1 == batch.first_seq for s in self._expired):
+                self._trust.hole(EXPIRED, "expired")
+            else:
+                self._trust.hole(lost_frames(lost))
 
     def _heard(self, events: list[Event], wire: Wire, seq: int, ts: int, rows: Rows | None) -> None:
         checks = self._checks
@@ -289,7 +298,7 @@ def _parsed(payload: bytes, type_: type[Said]) -> Said | None:
 
 def read(tape: Tape) -> Result:
     """Read a whole tape once."""
-    ledger = Ledger(asked(tape))
+    ledger = Ledger(asked(tape), tape.expired)
     for batch in tape.batches():
         ledger.batch(batch)
     return ledger.finish(*end_of(tape))
@@ -306,6 +315,8 @@ class Config(msgspec.Struct, frozen=True):
     venues: tuple[str, ...] = ()
     instruments: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    markets: tuple[str, ...] = ()
+    """Of a universe, which is not the same everywhere: ``bybit:BTC-USDT-PERP``."""
 
 
 def asked(tape: Tape) -> Iterator[Asked]:
@@ -315,6 +326,6 @@ def asked(tape: Tape) -> Iterator[Asked]:
             config = msgspec.convert(run.config, Config)
         except msgspec.ValidationError:
             config = Config()
-        pairs = product(config.venues, config.instruments, config.channels)
-        streams = ((f"{venue}:{name}", channel) for venue, name, channel in pairs)
+        named = (f"{venue}:{name}" for venue, name in product(config.venues, config.instruments))
+        streams = product(dict.fromkeys((*named, *config.markets)), config.channels)
         yield Asked(run.ts_start, tuple(s for s in streams if is_named(*s)))

@@ -38,7 +38,8 @@ class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes: int
     state: str
     """``sealed``; ``torn``: a crash left it, its last ``torn_bytes`` are no whole batch;
-    ``suspect``: the disk failed under it; ``open``: not in the manifest yet, as is ``tail``."""
+    ``suspect``: the disk failed under it; ``expired``: one of these, deleted as we were asked to;
+    ``open``: not in the manifest yet, as is ``tail``."""
     sha256: str = ""
     """Of the whole file; empty of a suspect, open or tail one."""
     torn_bytes: int = 0

@@ -3,17 +3,22 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from perptape import config
+from perptape import config, listing
 from perptape.config import RunConfig
 from perptape.errors import BadUsage
 from perptape.instruments import nearest, parse_instrument
 from perptape.record import Plan
 from perptape.route import at
+from perptape.tape import Retention
+from perptape.universe import WORD, Rule, quotes_in
 from perptape.venues import DEFAULT, LIVE, VENUES
 from perptape.venues.venue import Venue
+
+T = TypeVar("T")
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -29,28 +34,67 @@ def choose(  # noqa: PLR0913 - one parameter per flag
     instruments: Sequence[str],
     venues: Sequence[str] = (),
     channels: Sequence[str] = (),
+    min_venues: int | None = None,
+    top: int | None = None,
     duration: str | None = None,
     tape: Path | None = None,
+    keep: str | None = None,
+    max_disk: str | None = None,
     config_path: Path | None = None,
     urls: Sequence[str] = (),
 ) -> Choice:
-    """Put flags and file together. Raises BadUsage, naming the argument and what is allowed."""
+    """Put flags and file together; for a universe ask the venues what they list.
+
+    Raises BadUsage, naming the argument and what is allowed; NothingRecorded where a universe is
+    meant and no venue can be asked.
+    """
     file = config.load(config_path)
-    names = [parse_instrument(name) for name in instruments or file.instruments]
-    if not names:
+    words = instruments or file.instruments
+    quotes = quotes_in(words)
+    names = [parse_instrument(word) for word in words if not WORD.fullmatch(word)]
+    if not words:
         raise BadUsage("record needs an instrument: perptape record BTC-USDT.")
-    lasts = file.for_ if duration is None else duration
+    lasts = _first(duration, file.for_)
     names_of_venues = venues or list(file.venues)
     chosen = venues_at(names_of_venues, _origins_in(file, names_of_venues) | origins(urls))
+    rule = _rule(quotes, _first(min_venues, file.min_venues), _first(top, file.top), len(chosen))
+    retention = _retention(_first(keep, file.keep), _first(max_disk, file.max_disk))
+    asked = _channels(channels or file.channels, chosen)
     plan = Plan(
         instruments=tuple(dict.fromkeys(names)),
         venues=tuple(chosen),
-        channels=tuple(_channels(channels or file.channels, chosen)),
+        channels=tuple(asked),
         streams={name: v.streams for name, v in file.venues.items() if v.streams},
         for_ns=None if lasts is None else config.duration_ns(lasts),
+        retention=retention,
+        universe=None if rule is None else listing.chosen(rule, chosen),
     )
     place = tape or (Path(file.tape) if file.tape else new_tape())
     return Choice(plan, place, file.sync_ms)
+
+
+def _first(flag: T | None, of_the_file: T | None) -> T | None:
+    return of_the_file if flag is None else flag
+
+
+def _rule(
+    quotes: tuple[str, ...], min_venues: int | None, top: int | None, venues: int
+) -> Rule | None:
+    for flag, value in (("--min-venues", min_venues), ("--top", top)):
+        if value is not None and not quotes:
+            raise BadUsage(f"{flag} chooses of a universe: write ALL-USDT, ALL-USDC or ALL-USD.")
+        if value is not None and value < 1:
+            raise BadUsage(f"{flag} {value} leaves nothing: give 1 or more.")
+    if min_venues is not None and min_venues > venues:
+        raise BadUsage(f"--min-venues {min_venues} is more than the {venues} of --venues.")
+    return Rule(quotes, min_venues or 1, top) if quotes else None
+
+
+def _retention(keep: str | None, max_disk: str | None) -> Retention:
+    return Retention(
+        keep_ns=None if keep is None else config.duration_ns(keep, "--keep"),
+        max_bytes=None if max_disk is None else config.size_b(max_disk),
+    )
 
 
 def new_tape() -> Path:

@@ -49,11 +49,15 @@ class Tape:
         self._unreadable = manifest if isinstance(manifest, Unreadable) else None
         self.meta = Manifest(created=0) if isinstance(manifest, Unreadable) else manifest
         self._files = [*self.meta.segments, *unlisted(path, self.meta.segments)]
-        on_disk = _without_overlaps(self._files)
-        last_seq = on_disk[-1].last_seq if on_disk else 0
+        finished = _without_overlaps(self._files)
+        last_seq = finished[-1].last_seq if finished else 0
         self._tail = [b for half in self._halves for b in half.batches(last_seq)]
+        on_disk = [segment for segment in finished if segment.state != "expired"]
         self.segments = [*on_disk, *_runs(self._tail)]
         """Files, then what only the tail holds, in order and without overlap; see Segment."""
+        self.expired = [segment for segment in finished if segment.state == "expired"]
+        """What was deleted because it was to be: before the others, and more while they are read
+        from a tape that is being written."""
 
     def batches(self, segment: Segment | None = None) -> Iterator[Batch]:
         """Give the frames of one of ``segments``, or of all, one batch in memory at a time.
@@ -75,6 +79,8 @@ class Tape:
     def _read(self, segment: Segment) -> Iterator[Batch]:
         next_seq = segment.first_seq
         with _mapped(self.path / "raw" / segment.name) as data:
+            if not data and self._has_expired(segment):
+                return
             for found in scan(data):
                 if found.mark is None or found.mark.last_seq < next_seq:
                     continue
@@ -86,13 +92,29 @@ class Tape:
                 next_seq = batch.first_seq + stop
                 yield batch.rows(start, stop)
 
+    def _has_expired(self, segment: Segment) -> bool:
+        """Tell whether a segment was deleted since, because it was to be."""
+        if (self.path / _file(segment)).exists():
+            return False
+        now = load(self.path)
+        of_now = () if isinstance(now, Unreadable) else now.segments
+        gone = any(s.name == segment.name and s.state == "expired" for s in of_now)
+        if gone and segment not in self.expired:
+            self.expired.append(segment)
+        return gone
+
     def damage(self) -> list[Damage]:
-        """Compare everything that was written with its hashes, checksums and sequence."""
+        """Compare everything that was written, and is to be there, with what proves it.
+
+        That is its hashes, checksums and sequence.
+        """
         found = []
         if self._unreadable is not None:
             found.append(Damage(NAME, self._unreadable.reason, None, None))
         for segment in self._files:
-            found += _damage_of(self.path, segment, *self._ts_around(segment))
+            if segment.state != "expired":
+                damage = _damage_of(self.path, segment, *self._ts_around(segment))
+                found += [] if damage and self._has_expired(segment) else damage
         for half in self._halves:
             found += _damage_of_half(half, self._ts_around(None))
         return found + list(self._holes())
@@ -108,7 +130,7 @@ class Tape:
 
     def _holes(self) -> Iterator[Damage]:
         next_seq, ts_last = 1, None
-        for segment in self.segments:
+        for segment in sorted([*self.expired, *self.segments], key=_order):
             if segment.first_seq > next_seq:
                 detail = f"frames {next_seq} to {segment.first_seq - 1} are missing"
                 yield Damage(_file(segment), detail, ts_last, segment.ts_first)
@@ -206,9 +228,11 @@ def _damage_of(
     tape: Path, segment: Segment, ts_before: int | None, ts_after: int | None
 ) -> list[Damage]:
     file, path = _file(segment), tape / _file(segment)
-    if not path.exists():
+    try:
+        path.stat()
+        is_as_hashed = not segment.sha256 or sha256_of(path) == segment.sha256
+    except FileNotFoundError:
         return [Damage(file, "it is missing", ts_before, ts_after)]
-    is_as_hashed = not segment.sha256 or sha256_of(path) == segment.sha256
     if is_as_hashed and segment.state == "sealed":
         return []
     with _mapped(path) as data:

@@ -20,7 +20,7 @@ from perptape.rest import open_client
 from perptape.roster import Request
 from perptape.route import Route, tls_context
 from perptape.status import MarketStatus, Tally, Track, market_status
-from perptape.tape import TapeWriter
+from perptape.tape import KEEP_ALL, Retention, TapeWriter
 from perptape.universe import Universe
 from perptape.venues.venue import Venue
 from perptape.wire import Wire
@@ -46,6 +46,7 @@ class Plan(msgspec.Struct, frozen=True):
     """Venue -> channel -> the stream that feeds it, where it is not the venue's first."""
     universe: Universe | None = None
     """Chooses more, each wanted where it is listed; it grows while recording."""
+    retention: Retention = KEEP_ALL
     for_ns: int | None = None
     ca_file: Path | None = None
     proxy: str | None = None
@@ -61,6 +62,8 @@ class Plan(msgspec.Struct, frozen=True):
             "channels": list(self.channels),
             "streams": {name: dict(chosen) for name, chosen in self.streams.items()},
             "for_ns": self.for_ns,
+            "keep_ns": self.retention.keep_ns,
+            "max_disk_b": self.retention.max_bytes,
             **({} if chosen is None else {"universe": chosen.config()}),
         }
 
@@ -122,7 +125,9 @@ async def _until_signalled(plan: Plan, path: Path, sync_ms: int, status: Tell | 
 
     for each in SIGNALS:
         loop.add_signal_handler(each, on_signal, each)
-    tape = TapeWriter(path, config=plan.config(), sync_ms=sync_ms, now=clock.now)
+    tape = TapeWriter(
+        path, config=plan.config(), sync_ms=sync_ms, now=clock.now, retention=plan.retention
+    )
     summary = await record(plan, tape, stop=stop, status=status, clock=clock)
     return msgspec.structs.replace(summary, signal=came[0] if came else None)
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from perptape import __version__, records
 from perptape.errors import BadUsage, Failed
 from perptape.events import MS
-from perptape.journal import Segments
+from perptape.journal import Bounds, Segments
 from perptape.manifest import (
     NAME,
     Manifest,
@@ -82,17 +82,18 @@ def begin(path: Path, ts: int, config: Mapping[str, Any]) -> Manifest:
 
 
 def recover(
-    path: Path, manifest: Manifest, segment_bytes: int
+    path: Path, manifest: Manifest, bounds: Bounds
 ) -> tuple[Segments, Recovery | None, int]:
     """Keep what a crash left: enter torn segments, bring the tail's frames into a new one.
 
     Nothing is cut or overwritten, so this may be interrupted and done again. A damaged end of the
-    tail leaves a hole in seq, by which it is known for ever that frames are gone.
+    tail leaves a hole in seq, by which it is known for ever that frames are gone. A segment that
+    was given up, but not yet removed, is.
     """
     started = time.monotonic_ns()
     torn = [_as_torn(path / "raw" / s.name, s) for s in unlisted(path, manifest.segments)]
     manifest = replace(manifest, segments=(*manifest.segments, *torn))
-    segments = Segments(path, manifest, segment_bytes)
+    segments = Segments(path, manifest, bounds)
     last_seq, frames = segments.synced_seq, 0
     halves = records.read(path / "raw" / "tail")
     for half in halves:

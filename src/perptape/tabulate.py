@@ -205,7 +205,7 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def _read(tape: Tape, runs: Runs, progress: Progress | None) -> Ledger:
-    ledger = Ledger(asked(tape))
+    ledger = Ledger(asked(tape), tape.expired)
     rows = Rows(ledger.terms, runs)
     total = sum(segment.frames for segment in tape.segments)
     for batch in tape.batches():

@@ -16,13 +16,23 @@ from typing import Any, Self
 from perptape import tail
 from perptape.errors import BadUsage, Failed
 from perptape.events import MS, NS
-from perptape.journal import SEGMENT_BYTES, Journal
+from perptape.journal import KEEP_ALL, SEGMENT_BYTES, Bounds, Journal, Retention
 from perptape.manifest import Manifest, Segment
 from perptape.playback import Damage, Tape
 from perptape.recovery import Recovery, begin, failed, lock, recover
 from perptape.segment import VENUE, Batch
 
-__all__ = ["Batch", "Damage", "Manifest", "Recovery", "Segment", "Tape", "TapeWriter"]
+__all__ = [
+    "KEEP_ALL",
+    "Batch",
+    "Damage",
+    "Manifest",
+    "Recovery",
+    "Retention",
+    "Segment",
+    "Tape",
+    "TapeWriter",
+]
 
 BATCH_BYTES = 1 << 20
 BATCH_NS = 250 * MS
@@ -52,6 +62,7 @@ class TapeWriter:
         config: Mapping[str, Any] | None = None,
         sync_ms: int = 1000,
         now: Callable[[], tuple[int, int]] | None = None,
+        retention: Retention = KEEP_ALL,
         half_bytes: int = tail.HALF_BYTES,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
@@ -60,7 +71,8 @@ class TapeWriter:
         self._lock = lock(path)
         try:
             manifest = begin(path, ts, config or {})
-            self._segments, self.recovered, self._first_seq = recover(path, manifest, segment_bytes)
+            bounds = Bounds(segment_bytes, retention, tail_bytes=2 * half_bytes)
+            self._segments, self.recovered, self._first_seq = recover(path, manifest, bounds)
             self._tail = tail.Tail(path / "raw" / "tail", half_bytes)
         except OSError as error:
             os.close(self._lock)

@@ -22,6 +22,7 @@ SET_BACK_NS = 1 * MS
 """Time that falls by less is the order in which one pass of the recorder's loop wrote."""
 LONG_NS = 1 << 63
 """A tape that is not ours may say anything."""
+EXPIRED = "the frames of this time were deleted, as --keep or --max-disk told"
 AS_STARTED = ("start",)
 
 
@@ -191,9 +192,22 @@ class Trust:
             if stream.trusted:
                 stream.distrust(ts, "damage", words)
 
-    def hole(self, words: str) -> None:
+    def hole(self, words: str, reason: str = "damage") -> None:
         """Distrust everything from before frames that are lost."""
-        self._hurt(self._all(), "damage", words)
+        self._hurt(self._all(), reason, words)
+
+    def expired(self, ts_first: int, ts_last: int) -> None:
+        """Begin with time whose frames were deleted, because they were to be."""
+        asked: dict[tuple[str, str], None] = {}
+        for run in [run for run in self._to_come if run.ts_start <= ts_last]:
+            asked = self._begun(run.ts_start, at_least=1)
+            for key in asked:
+                self.stream(*key, max(ts_first, run.ts_start))
+        self.hole(EXPIRED, "expired")
+        self._high = max(self._high, ts_last)
+        for key, stream in self._live.items():
+            if key not in asked:
+                stream.distrust(ts_last, "restart", "the recorder was started again without it")
 
     def unreadable(self, wire: Wire, kind: int) -> None:
         """Fear the worst that a frame of ours may have said."""

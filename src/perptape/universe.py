@@ -50,11 +50,12 @@ class Universe:
 
     def listed(self, venue: str, instruments: Iterable[Instrument]) -> None:
         """Take in the whole list of a venue."""
-        self._symbols[venue] = found = {}
+        found: dict[str, str] = {}
         for each in instruments:
             is_meant = each.name.endswith("-PERP") and quote_of(each.name) in self.rule.quotes
             if is_meant and each.status == "trading":
                 found.setdefault(each.name, each.symbol)
+        self._symbols[venue] = found
 
     def traded(self, venue: str, turnover: Mapping[str, float]) -> None:
         """Take in what the symbols of a venue turned over in 24 h, in quote currency."""
