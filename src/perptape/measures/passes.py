@@ -1,0 +1,444 @@
+"""The pass over the depth: partial -> merge, so that any cut of the time gives the same numbers."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import polars as pl
+
+from perptape import sweep
+from perptape.align import fixed
+from perptape.depth import Ladders
+from perptape.errors import Failed
+from perptape.kernels import NEVER, Floats, Ints
+from perptape.measures.counts import SparseCounts
+from perptape.measures.scenes import Asked, Scene
+from perptape.measures.updates import Table, needed, updates
+from perptape.sweep import Found, State, Updates
+
+Each = TypeVar("Each")
+WAITING = 512
+"""Values of a stream that are counted together."""
+RING = 64
+"""Steps, and openings, that wait for delays at first; it doubles."""
+SPANS = 1 << 12
+WEIGHTS = 1 << 14
+"""Room for weights at first; it doubles."""
+
+
+class Sums(NamedTuple):
+    """Exact sums of one stream: an edge in 1 / FINE bps, times events or ns."""
+
+    n: int
+    positive: int
+    back_positive: int
+    """Events at which it was > 0 after the fees of the way back too."""
+    defined_ns: int
+    thin_ns: int
+    fine: int
+    fine_ns: int
+
+
+class Lag(NamedTuple):
+    """What was left of an edge after a delay, over the time in which it had been enough."""
+
+    held_ns: int
+    kept_ns: int
+    """It was still enough."""
+    lagged_ns: int
+    """There was still so much to trade."""
+    fine_ns: int
+
+
+class Spans(NamedTuple):
+    """Stretches in which edges stood open, in the order in which they ended [k]."""
+
+    ints: Ints
+    """[k, SPAN_INTS], see :mod:`perptape.sweep`"""
+    floats: Floats
+    """[k, 2] peak in bps, capacity in base coins"""
+
+
+class Takes(NamedTuple):
+    """What one take some delays after an opening would have gained [k]."""
+
+    ints: Ints
+    """[k, 2] automaton, when it opened"""
+    gains: Floats
+    """[k, D] in quote currency; NaN not known, THIN not so much there"""
+
+
+class Best(NamedTuple):
+    """The best moment of a pair, and for how long anything could be gained."""
+
+    gain: float
+    size: float
+    ts: int
+    gain_ns: int
+
+
+class Part(NamedTuple):
+    """What one part of the time came to; parts that meet can be merged."""
+
+    since: int
+    until: int
+    sums: tuple[Sums, ...]
+    least: Floats
+    most: Floats
+    """[S]; ``least`` > ``most`` where there are no events"""
+    lags: tuple[Lag, ...]
+    """[S x H x D]"""
+    bests: tuple[Best, ...]
+    capacity_ns: Ints
+    """[P, H]"""
+    capacity_most: Floats
+    spans: Spans
+    takes: Takes
+    keys: Ints
+    """Events counted by series and edge in 0.001 bps, ascending: [k], and how many [k]."""
+    counts: Ints
+    names: Ints
+    """Time weighed by series and bin, ascending: [k], and ns [k]."""
+    weights: Ints
+
+
+class Accumulator:
+    """All pairs of a scene in one part of the time, fed updates in receive order."""
+
+    def __init__(self, scene: Scene, asked: Asked, *, part: tuple[int, int], ts_to: int) -> None:
+        """``part``: its begin and the begin of the next; trust ends at ``ts_to`` at the latest."""
+        self._part = part
+        self._plan = scene.plan(asked)
+        self._trust = scene.coin.trust(part[0], ts_to)
+        self._state = _state(self._plan, self._trust, part)
+        self._ladders = Ladders.new(np.array([scene.is_top[m] for m in scene.coin.markets]))
+        streams = len(self._state.streams)
+        self._counts = SparseCounts(spill=(streams + 1) * WAITING)
+        self._found = _found(self._state, self._counts, len(asked.delays_ns))
+        self._spans: list[Spans] = []
+        self._takes: list[Takes] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing that comes later matters."""
+        return bool(self._state.run[sweep.IS_DONE])
+
+    def feed(self, chunk: Updates) -> None:
+        """Take in the next updates.
+
+        Raises Failed if one is earlier than the one before.
+        """
+        k = 0
+        while k < len(chunk.ts) and not self.is_done:
+            k = int(
+                sweep.sweep(
+                    chunk, k, self._trust, self._plan, self._state, self._ladders, self._found
+                )
+            )
+            if k < 0:
+                raise Failed(
+                    "Books and quotes are not in receive order: sort them by ts_recv and seq first."
+                )
+            self._make_room()
+
+    def finish(self) -> Part:
+        """Close what is open, and give what it came to; nothing is fed after it."""
+        nothing = np.empty(0)
+        self.feed(
+            Updates(
+                *map(
+                    fixed,
+                    (
+                        np.array([NEVER]),
+                        np.array([-1]),
+                        np.zeros(2, np.int64),
+                        np.zeros(1, np.bool_),
+                        np.empty(0, np.int8),
+                        nothing,
+                        nothing,
+                    ),
+                )
+            )
+        )
+        sweep.settle(self._plan, self._state, self._found)
+        self._make_room()
+        return self._told()
+
+    def _make_room(self) -> None:
+        """Take away what was found, and double what is nearly full."""
+        found, used = self._found, self._found.used
+        spans, takes = int(used[sweep.USED_SPANS]), int(used[sweep.USED_TAKES])
+        if spans:
+            self._spans.append(Spans(found.spans[:spans].copy(), found.span_peaks[:spans].copy()))
+        if takes:
+            self._takes.append(Takes(found.takes[:takes].copy(), found.gains[:takes].copy()))
+        used[sweep.USED_SPANS] = used[sweep.USED_TAKES] = 0
+        self._counts.absorb()
+        if self._state.run[sweep.ROOM]:
+            self._state = _longer(self._state)
+            takes = 2 * self._state.opened_ts.size + SPANS
+            gains = np.empty((takes, found.gains.shape[1]))
+            found = found._replace(takes=np.empty((takes, 2), np.int64), gains=gains)
+        if 2 * used[sweep.USED_WEIGHTS] >= len(found.names):
+            found = _wider(found)
+        self._found = found._replace(counts=self._counts.arrays)
+
+    def _told(self) -> Part:
+        state, found = self._state, self._found
+        streams = range(len(state.streams))
+        bins = [self._counts.bins(s) for s in streams]
+        kept = np.flatnonzero(found.names >= 0)
+        order = np.argsort(found.names[kept])
+        return Part(
+            *self._part,
+            sums=tuple(_sums(state.streams[s]) for s in streams),
+            least=state.values[:, sweep.LEAST].copy(),
+            most=state.values[:, sweep.MOST].copy(),
+            lags=tuple(_lag(lag) for lag in state.lags.reshape(-1, sweep.LAG_INTS)),
+            bests=tuple(map(_best, state.pairs, state.bests)),
+            capacity_ns=state.capacity_ns,
+            capacity_most=state.capacity_most,
+            spans=Spans(
+                np.concatenate([found.spans[:0], *(s.ints for s in self._spans)]),
+                np.concatenate([found.span_peaks[:0], *(s.floats for s in self._spans)]),
+            ),
+            takes=Takes(
+                np.concatenate([found.takes[:0], *(t.ints for t in self._takes)]),
+                np.concatenate([found.gains[:0], *(t.gains for t in self._takes)]),
+            ),
+            keys=_joined([named(s, keys) for s, (keys, _) in zip(streams, bins, strict=True)]),
+            counts=_joined([counts for _, counts in bins]),
+            names=found.names[kept][order],
+            weights=found.weights[kept][order],
+        )
+
+
+def named(series: int, bins: Ints | int) -> Ints:
+    """Name bins of a series; those of two series do not mix."""
+    return np.asarray((series << sweep.WEIGHT_SHIFT) + sweep.WEIGHT_MIDDLE + bins)
+
+
+def of_series(names: Ints, weights: Ints, series: int, *, middle: int) -> tuple[Ints, Ints]:
+    """Give the bins of one series, ascending, and what they weigh."""
+    low, high = np.searchsorted(
+        names, [series << sweep.WEIGHT_SHIFT, (series + 1) << sweep.WEIGHT_SHIFT]
+    )
+    return names[low:high] - (series << sweep.WEIGHT_SHIFT) - middle, weights[low:high]
+
+
+def _joined(arrays: Sequence[Ints]) -> Ints:
+    return np.concatenate([np.empty(0, np.int64), *arrays])
+
+
+def _sums(ints: Ints) -> Sums:
+    return Sums(
+        int(ints[sweep.N]),
+        int(ints[sweep.POSITIVE]),
+        int(ints[sweep.BACK_POSITIVE]),
+        int(ints[sweep.DEFINED_NS]),
+        int(ints[sweep.THIN_NS]),
+        whole(ints[sweep.SUM :]),
+        whole(ints[sweep.TIME_SUM :]),
+    )
+
+
+def _lag(ints: Ints) -> Lag:
+    return Lag(
+        int(ints[sweep.HELD_NS]),
+        int(ints[sweep.KEPT_NS]),
+        int(ints[sweep.LAGGED_NS]),
+        whole(ints[sweep.LAG_SUM :]),
+    )
+
+
+def _best(ints: Ints, floats: Floats) -> Best:
+    return Best(
+        float(floats[sweep.BEST_GAIN]),
+        float(floats[sweep.BEST_SIZE]),
+        int(ints[sweep.BEST_TS]),
+        int(ints[sweep.GAIN_NS]),
+    )
+
+
+def whole(limbs: Ints) -> int:
+    """Put an exact sum together."""
+    low, middle, high = (int(limb) for limb in limbs[:3])
+    return low + (middle << sweep.LIMB) + (high << 2 * sweep.LIMB)
+
+
+# ---- arrays -------------------------------------------------------------------------------------
+
+
+def _state(plan: sweep.Plan, trust: sweep.Trust, part: tuple[int, int]) -> State:
+    pairs, width, delays = len(plan.sells), len(plan.enters), len(plan.delays)
+    streams = pairs * len(plan.notionals)
+    automata, markets = streams * width, len(trust.first) - 1
+    each = np.zeros((markets, sweep.EACH), np.int64)
+    heard = trust.first[:-1] < trust.first[1:]
+    each[:, sweep.CURSOR] = trust.first[:-1]
+    each[:, [sweep.START, sweep.END]] = NEVER
+    each[heard, sweep.START] = trust.starts[trust.first[:-1][heard]]
+    each[heard, sweep.END] = trust.ends[trust.first[:-1][heard]]
+    run = np.zeros(sweep.RUN, np.int64)
+    run[sweep.NOW] = -NEVER
+    run[sweep.SOONEST] = each[:, sweep.END].min(initial=NEVER)
+    run[sweep.SINCE], run[sweep.UNTIL] = part
+    run[sweep.LINGER] = plan.delays[-1] if delays else 0
+    ints = np.zeros((streams, sweep.STREAM_INTS), np.int64)
+    ints[:, sweep.HOT] = ints[:, sweep.T] = -NEVER
+    values = np.full((streams, sweep.STREAM_FLOATS), np.nan)
+    values[:, sweep.LEAST], values[:, sweep.MOST] = np.inf, -np.inf
+    pair_ints = np.zeros((pairs, sweep.PAIR_INTS), np.int64)
+    pair_ints[:, sweep.PAIR_T] = -NEVER
+    return State(
+        run,
+        each,
+        np.zeros(markets, np.int64),
+        ints,
+        values,
+        np.zeros((automata, sweep.AUTOMATON_INTS), np.int64),
+        np.zeros((automata, sweep.AUTOMATON_FLOATS)),
+        np.zeros((automata, delays, sweep.LAG_INTS), np.int64),
+        np.zeros((streams, RING), np.int64),
+        np.zeros((streams, RING)),
+        np.zeros((streams, delays), np.int64),
+        np.zeros((automata, RING), np.int64),
+        np.full((automata, RING, delays), np.nan),
+        np.zeros((automata, delays), np.int64),
+        pair_ints,
+        np.zeros((pairs, sweep.PAIR_FLOATS)),
+        np.zeros((pairs, width)),
+        np.zeros((pairs, width), np.int64),
+        np.zeros((pairs, width)),
+    )
+
+
+def _found(state: State, counts: SparseCounts, delays: int) -> Found:
+    spans = 6 * len(state.automata) + SPANS
+    takes = 2 * state.opened_ts.size + SPANS
+    return Found(
+        np.zeros(sweep.USED, np.int64),
+        np.zeros((spans, sweep.SPAN_INTS), np.int64),
+        np.zeros((spans, sweep.AUTOMATON_FLOATS)),
+        np.zeros((takes, 2), np.int64),
+        np.zeros((takes, delays)),
+        np.zeros((len(state.streams), WAITING), np.int64),
+        np.zeros((len(state.streams), WAITING), np.int64),
+        counts.arrays,
+        np.full(WEIGHTS, -1, np.int64),
+        np.zeros(WEIGHTS, np.int64),
+    )
+
+
+def _longer(state: State) -> State:
+    """Double the rings; entry k lies at k modulo their length."""
+    state.run[sweep.ROOM] = 0
+    size = state.ring_ts.shape[1]
+    last = state.streams[:, sweep.STEPS]
+    opened = state.automata[:, sweep.OPENED]
+    return state._replace(
+        ring_ts=_unrolled(state.ring_ts, last, size),
+        ring_x=_unrolled(state.ring_x, last, size),
+        opened_ts=_unrolled(state.opened_ts, opened, size),
+        opened_gain=_unrolled(state.opened_gain, opened, size),
+    )
+
+
+def _unrolled(ring: np.ndarray, ends: Ints, size: int) -> np.ndarray:  # type: ignore[type-arg]
+    """Lay the last ``size`` entries before each end out in a ring of twice the length."""
+    longer = np.zeros((len(ring), 2 * size, *ring.shape[2:]), ring.dtype)
+    places = np.maximum(ends[:, None] - size, 0) + np.arange(size)
+    rows = np.arange(len(ring))[:, None]
+    longer[rows, places % (2 * size)] = ring[rows, places % size]
+    return longer
+
+
+def _wider(found: Found) -> Found:
+    names, weights = np.full(2 * len(found.names), -1), np.zeros(2 * len(found.names), np.int64)
+    found.used[sweep.USED_WEIGHTS] = 0
+    kept = found.names >= 0
+    sweep.rehash(found.used, names, weights, found.names[kept], found.weights[kept])
+    return found._replace(names=names, weights=weights)
+
+
+# ---- partial, merge -----------------------------------------------------------------------------
+
+
+def partial(  # noqa: PLR0913 - what to read, and which part of it
+    books: Sequence[Table],
+    quotes: Sequence[Table],
+    scene: Scene,
+    asked: Asked,
+    *,
+    since: int = -NEVER,
+    until: int = NEVER,
+    ts_to: int = NEVER,
+) -> Part:
+    """Measure ``[since, until)`` of what is trusted up to ``ts_to``, inclusively.
+
+    Rows from before it are read as far as the books need them, and a little of those after it, for
+    what its delays ask.
+    """
+    accumulator = Accumulator(scene, asked, part=(since, until), ts_to=ts_to)
+    first = needed(books, scene.coin, scene.is_top, since, ts_to)
+    last = min(ts_to, until + max(asked.delays_ns, default=0) + 1)
+    for chunk in updates(books, quotes, scene.coin, scene.is_top, ts_from=first, ts_to=last):
+        accumulator.feed(chunk)
+        if accumulator.is_done:
+            break
+    return accumulator.finish()
+
+
+def merge(first: Part, then: Part) -> Part:
+    """Add two parts, of which the second begins where the first ends."""
+    if first.until != then.since:
+        raise ValueError((first.until, then.since))
+    keys, counts = _added(first.keys, first.counts, then.keys, then.counts)
+    names, weights = _added(first.names, first.weights, then.names, then.weights)
+    return Part(
+        first.since,
+        then.until,
+        tuple(Sums(*map(sum, zip(*both, strict=True))) for both in _both(first.sums, then.sums)),
+        np.minimum(first.least, then.least),
+        np.maximum(first.most, then.most),
+        tuple(Lag(*map(sum, zip(*both, strict=True))) for both in _both(first.lags, then.lags)),
+        tuple(_better(*both) for both in _both(first.bests, then.bests)),
+        first.capacity_ns + then.capacity_ns,
+        np.maximum(first.capacity_most, then.capacity_most),
+        Spans(*(np.concatenate(both) for both in _both(first.spans, then.spans))),
+        Takes(*(np.concatenate(both) for both in _both(first.takes, then.takes))),
+        keys,
+        counts,
+        names,
+        weights,
+    )
+
+
+def _both(first: Iterable[Each], then: Iterable[Each]) -> Iterable[tuple[Each, Each]]:
+    return zip(first, then, strict=True)
+
+
+def _better(first: Best, then: Best) -> Best:
+    best = then if then.gain > first.gain else first
+    return best._replace(gain_ns=first.gain_ns + then.gain_ns)
+
+
+def _added(names: Ints, weights: Ints, more: Ints, of_more: Ints) -> tuple[Ints, Ints]:
+    """Add weights of the same name."""
+    together, at = np.unique(np.concatenate([names, more]), return_inverse=True)
+    total = np.zeros(len(together), np.int64)
+    np.add.at(total, at, np.concatenate([weights, of_more]))
+    return together, total
+
+
+def median(values: Floats, weights: Ints) -> float | None:
+    """Give the least value that at least half of the weight does not exceed; ``None`` of none."""
+    if not len(values):
+        return None
+    below = np.cumsum(weights)
+    return float(values[np.searchsorted(2 * below, below[-1])])
+
+
+def frame(rows: Sequence[dict[str, object]], schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Make a frame of rows, with its columns even where there are none."""
+    return pl.DataFrame(rows, schema=schema)
