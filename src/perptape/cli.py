@@ -58,18 +58,32 @@ def demo(
 
 @app.command
 def record(  # noqa: PLR0913 - one parameter per flag
-    *instruments: Annotated[str, Parameter(help="What to record: BTC-USDT ETH-USDT.")],
+    *instruments: Annotated[
+        str, Parameter(help="What to record: BTC-USDT ETH-USDT, or ALL-USDT for a universe.")
+    ],
     venues: Annotated[
         str | None, Parameter(help="Where: bitget,htx,gateio,bybit (the default) or others.")
     ] = None,
     channels: Annotated[
         str | None, Parameter(help="quotes (the default), books,trades,marks,funding.")
     ] = None,
+    min_venues: Annotated[
+        int | None, Parameter(help="Of a universe: how many venues must list a market; else 1.")
+    ] = None,
+    top: Annotated[
+        int | None, Parameter(help="Of a universe: so many, by turnover of 24 h; else all.")
+    ] = None,
     for_: Annotated[
         str | None, Parameter(name="--for", help="How long: 40s, 5m, 1h30m. Else until Ctrl-C.")
     ] = None,
     tape: Annotated[
         Path | None, Parameter(help="The directory to record into; an existing tape is continued.")
+    ] = None,
+    keep: Annotated[
+        str | None, Parameter(help="How long frames are kept: 30d, 12h. Else for ever.")
+    ] = None,
+    max_disk: Annotated[
+        str | None, Parameter(help="How much room they may take: 500MB, 200GB, 1TB.")
     ] = None,
     config: Annotated[Path | None, Parameter(help="run.toml: the same choices in a file.")] = None,
     url: Annotated[
@@ -85,12 +99,19 @@ def record(  # noqa: PLR0913 - one parameter per flag
         instruments=instruments,
         venues=split(venues),
         channels=split(channels, "--channels"),
+        min_venues=min_venues,
+        top=top,
         duration=for_,
         tape=tape,
+        keep=keep,
+        max_disk=max_disk,
         config_path=config,
         urls=url or [],
     )
-    return screen.record(choice, as_json=json or not board.is_terminal(), say=say)
+    as_json = json or not board.is_terminal()
+    if choice.plan.universe is not None:
+        screen.tell(choice.plan.universe.why(), as_json=as_json)
+    return screen.record(choice, as_json=as_json, say=say)
 
 
 @app.command

@@ -189,11 +189,13 @@ def record(choice: Choice, *, as_json: bool, say: Say) -> int:
         raise Failed(f"{done.trouble} What could be written is in {choice.tape}.")
     if not done.heard and done.signal is None:
         raise NothingRecorded(_nothing(done))
-    print(
-        printable(_summary(done, choice.tape) if done.heard else _nothing(done)),
-        file=sys.stderr if as_json else sys.stdout,
-    )
+    tell(_summary(done, choice.tape) if done.heard else _nothing(done), as_json=as_json)
     return 0 if done.signal is None else SIGNALLED + done.signal
+
+
+def tell(words: str, *, as_json: bool) -> None:
+    """Say it to a person, and not among lines for a program."""
+    print(printable(words), file=sys.stderr if as_json else sys.stdout)
 
 
 def _summary(done: Summary, tape: Path) -> str:

@@ -269,6 +269,20 @@ def test_a_new_listing_of_a_universe_is_heard_on_a_further_wire(wires, tmp_path)
     assert notes(frames, "refused") == []
 
 
+def test_a_venue_that_could_not_be_asked_at_first_joins(wires, tmp_path):
+    async def main():
+        lists = Lists((503, b""), BOTH)
+        async with wires.exchange(teller(wires, []), {"/instruments": lists}) as origin:
+            universe = chosen(["acme", "other"], {"other": ["BTC_USDT"]})
+            assert universe.names("acme") == []
+            venue = at(listing(wires.ACME), origin)
+            return await ended(venue, tmp_path / "t", lists, universe=universe)
+
+    summary, frames = wires.run(main())
+    assert opened(frames) == [["BTC_USDT", "ETH_USDT"]]
+    assert [m.state for m in summary.markets] == ["live", "live"]
+
+
 def test_a_new_listing_is_held_against_the_most_traded(wires, tmp_path):
     """Of two new ones the first beats one of those chosen, the other none."""
     lists = Lists(BOTH, [*BOTH, ["SOL_USDT"], ["XRP_USDT"]])
