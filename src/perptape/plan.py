@@ -103,8 +103,13 @@ def new_tape() -> Path:
 
 
 def venues_at(names: Sequence[str], places: Mapping[str, str]) -> list[Venue]:
-    """Give the named venues, the first four if none is named, at their own hosts or another's."""
-    chosen = [_live(name) for name in dict.fromkeys(names or DEFAULT)]
+    """Give the named venues, at their own hosts or another's.
+
+    If none is named: the first four, and those that have a place.
+    """
+    for name in places:
+        _live(name, "--url")
+    chosen = [_live(name) for name in dict.fromkeys(names or (*DEFAULT, *places))]
     for name in places:
         if name not in [venue.name for venue in chosen]:
             raise BadUsage(f"--url names {name!r}, which is not recorded: add it to --venues.")

@@ -120,6 +120,12 @@ class Stream(msgspec.Struct, eq=False):
         if self.trusted or self.reason != reason:
             self.turn(ts, trusted=False, reason=reason, detail=detail)
 
+    def explain(self, reason: str, detail: str) -> None:
+        """Give the open untrusted stretch, and what it ended, a better reason."""
+        self.reason, self.detail = reason, detail
+        if self.past and self.past[-1].trusted and self.past[-1].end == self.since:
+            self.past[-1] = replace(self.past[-1], reason=reason, detail=detail)
+
     def repeat(self, ts: int, reason: str, detail: str) -> None:
         """Forget what was said of the time after ``ts``, which comes again, and trust none of it.
 

@@ -256,6 +256,8 @@ class Trust:
         for stream in wire.carried():
             if stream.trusted or stream.reason in AS_STARTED or reason == "shutdown":
                 self._distrust(stream, ts, reason, detail)
+            elif stream.reason == "stalled" and reason == "silence":
+                stream.explain(reason, detail)  # all of the wire was silent, not this alone
 
     def _about(self, stream: Stream, note: Note, ts: int) -> None:
         is_starting = not stream.trusted and stream.reason in AS_STARTED
