@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perptape import charts
     from perptape.measures.basis import basis, zscores
+    from perptape.measures.clocks import clocks, on_our_clock
     from perptape.measures.gaps import gaps
     from perptape.measures.lead_lag import lead_lag
     from perptape.measures.price_discovery import price_discovery
@@ -30,8 +31,10 @@ __all__ = [
     "__version__",
     "basis",
     "charts",
+    "clocks",
     "gaps",
     "lead_lag",
+    "on_our_clock",
     "open",
     "price_discovery",
     "survival",
@@ -41,8 +44,10 @@ __all__ = [
 _HOMES = {
     "basis": ("perptape.measures.basis", "basis"),
     "charts": ("perptape.charts", None),
+    "clocks": ("perptape.measures.clocks", "clocks"),
     "gaps": ("perptape.measures.gaps", "gaps"),
     "lead_lag": ("perptape.measures.lead_lag", "lead_lag"),
+    "on_our_clock": ("perptape.measures.clocks", "on_our_clock"),
     "open": ("perptape.recording", "Recording"),
     "price_discovery": ("perptape.measures.price_discovery", "price_discovery"),
     "survival": ("perptape.measures.survival", "survival"),

@@ -1,14 +1,25 @@
 """A tape at hand in Python: its tables as LazyFrames."""
 
 import html
+from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import polars as pl
 
 from perptape import tables
+from perptape.errors import CONTROL_ERRORS
+from perptape.events import Kind, RestAnswer
 from perptape.instruments import base_of, parse_instrument
 from perptape.tabulate import fresh
-from perptape.tape import Tape
+from perptape.tape import Batch, Tape
+from perptape.venues import VENUES
+
+OK = 200
+TIME = pl.Datetime("ns", "UTC")
+ROUND_TRIPS = ("t_sent", "ts_venue", "t_recv")
+LAST_NS = (1 << 63) - 1
 
 
 class Recording:
@@ -64,9 +75,34 @@ class Recording:
         """What the venues listed: contract size, tick, lot, fees, with the time seen."""
         return tables.scan(fresh(self.path), "instruments")
 
+    def clock_samples(self) -> pl.LazyFrame:
+        """Give what each venue's clock said when it was asked: the input of ``clocks``.
+
+        ``t_sent`` and ``t_recv`` are when we asked and had the answer, ``ts_venue`` what it said.
+        """
+        found = [row for batch in Tape(self.path).batches() for row in _round_trips(batch)]
+        schema = {"venue": pl.String(), **dict.fromkeys(ROUND_TRIPS, pl.Int64())}
+        frame = pl.LazyFrame(found, schema=schema, orient="row")
+        return frame.with_columns(pl.col(ROUND_TRIPS).cast(TIME))
+
     def __repr__(self) -> str:
         frames = sum(segment.frames for segment in self._tape.segments)
         return f"perptape.open({str(self.path)!r})  # {frames:,} frames in sealed segments"
 
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(repr(self))}</code>"
+
+
+def _round_trips(batch: Batch) -> Iterator[tuple[str, int, int, int]]:
+    for row in np.flatnonzero(batch.kind == Kind.REST).tolist():
+        start, stop = batch.offsets[row : row + 2].tolist()
+        venue = batch.venues[int(batch.wire[row])]
+        read_time = VENUES[venue].read_time if venue in VENUES else None
+        try:
+            answer = msgspec.json.decode(batch.payload[start:stop], type=RestAnswer)
+            if answer.what == "time" and answer.status == OK and read_time is not None:
+                times = (answer.t_sent, read_time(answer.body.encode()), int(batch.ts_recv[row]))
+                if all(0 <= ts <= LAST_NS for ts in times):
+                    yield venue, *times
+        except CONTROL_ERRORS:
+            continue  # what nobody can read stays on the tape

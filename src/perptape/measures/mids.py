@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from perptape.align import Coin, Spans, coin, pieces
 from perptape.errors import BadUsage
@@ -148,10 +149,16 @@ def _log_mid(bid: Floats, ask: Floats) -> Floats:
 
 def _rows(trusted: Spans, ts: Ints, log_mid: Floats, ts_event: Ints) -> _Heard:
     """Keep what came on trusted time."""
-    stretch = np.searchsorted(trusted.starts, ts, side="right") - 1
-    inside = stretch >= 0
-    inside[inside] = ts[inside] <= trusted.ends[stretch[inside]]
+    stretch, inside = placed(trusted, ts)
     return _Heard(ts[inside], log_mid[inside], stretch[inside], ts_event[inside], trusted.ends)
+
+
+def placed(spans: Spans, ts: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """Give the number of the span that began last before each time, and whether it holds it."""
+    number = np.searchsorted(spans.starts, ts, side="right") - 1
+    inside = number >= 0
+    inside[inside] = ts[inside] <= spans.ends[number[inside]]
+    return number, inside
 
 
 def closed(heard: _Heard, age_ns: int | None = None) -> Path:
