@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,10 @@ from perptape.importers import ImportSummary
 from perptape.plan import Choice
 from perptape.record import Summary, run
 from perptape.verify import EXPECTED
-from perptape.wording import printable
+from perptape.wording import duration, printable
 
 if TYPE_CHECKING:
+    from perptape.importers import quotes
     from perptape.instruments import Instrument
     from perptape.venues.venue import Venue
 
@@ -59,22 +61,29 @@ def progress(verb: str) -> Iterator[Callable[[int, int], None]]:
 
 def print_verdict(verdict: verify.Verdict) -> None:
     """Print the ledger by market, the damage, and the verdict in one line."""
-    console = Console()
+    console = _plain()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head, side in (("market", "left"), ("channel", "left"), ("frames", "right")):
         table.add_column(head, justify="right" if side == "right" else "left", no_wrap=True)
     table.add_column("trusted", justify="right", no_wrap=True)
     table.add_column("untrusted", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
-    for market in verdict.markets:
-        table.add_row(
-            Text(printable(market.market)),
-            Text(printable(market.channel)),
-            f"{market.frames:,}",
-            seconds(market.trusted_s),
-            seconds(market.untrusted_s),
-            Text(printable(_why(market))),
-        )
+    for name, channels in groupby(verdict.markets, key=lambda market: market.market):
+        title = printable(name)
+        for whys, alike in groupby(channels, key=lambda m: (m.frames == 0, _why(m))):
+            same = list(alike)
+            # Channels of which nothing came, all for one reason, are one line.
+            for shown in [same] if whys[0] and whys[1] else [[each] for each in same]:
+                told = ", ".join(each.channel for each in shown)
+                table.add_row(
+                    Text(title),
+                    Text("all" if len(shown) == len(CHANNELS) else printable(told)),
+                    f"{shown[0].frames:,}",
+                    seconds(shown[0].trusted_s),
+                    seconds(shown[0].untrusted_s),
+                    Text(printable(whys[1])),
+                )
+                title = ""
     console.print(table)
     for place in verdict.damage:
         console.print(Text(f"damaged: {printable(place)}", style="red"))
@@ -229,5 +238,24 @@ def import_sentence(done: ImportSummary, tape: Path) -> str:
     span_s = (done.ts_last - done.ts_first) / NS
     return printable(
         f"{tape}: {done.frames:,} frames of {done.files} files, {span_s:,.1f} s{rest}. "
+        f"Next: perptape report {tape}"
+    )
+
+
+def quotes_sentence(done: "quotes.Summary", tape: Path) -> str:
+    """Say what an import put into the tables, and what it left out."""
+    tally = done.tally
+    left = {
+        "without a price": tally.unpriced,
+        "left out by where": tally.filtered,
+        "without a time": tally.undated,
+        "without a market": tally.unnamed,
+    }
+    told = "; ".join(f"{count:,} {what}" for what, count in left.items() if count)
+    rest = f" (rows {told})" if told else ""
+    markets = f"{done.markets} market{'' if done.markets == 1 else 's'}"
+    span_s = (done.ts_last - done.ts_first) / NS
+    return printable(
+        f"{tape}: {done.quotes:,} quotes of {markets}, {duration(span_s)}{rest}. "
         f"Next: perptape report {tape}"
     )
