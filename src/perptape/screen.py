@@ -153,7 +153,8 @@ def _streams(venue: "Venue", channel: str) -> str:
 
 def _plain() -> Console:
     """A pipe has no width of its own, and nobody wants half a link."""
-    return Console(width=None if is_terminal() else PIPE_COLUMNS)
+    console = Console()
+    return console if is_terminal() else Console(width=max(console.width, PIPE_COLUMNS))
 
 
 def print_instruments(
