@@ -5,6 +5,7 @@ Nothing that it does ends or delays another venue: it refuses, hangs, lies or fl
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from random import Random
 from typing import Protocol
@@ -30,6 +31,9 @@ ASK_TIME_S = 60.0
 """How often a venue is asked for its clock."""
 LIST_AGAIN_S = 600.0
 """How often it is asked for its instruments: what changes applies from the answer on."""
+LIST_AGAIN_LOST_S = 60.0
+"""A venue that ends a connection may have changed something: then it is asked sooner, but at most
+so often."""
 MISSING_AGAIN_S = 5.0
 """A market ends only if so much later, too, it is not on the list."""
 
@@ -72,6 +76,8 @@ class Attendance:
         """What each wire is to carry, this one and those that take its place."""
         self._wires: dict[Wire, set[str]] = {}
         """Those that are open or being opened, and what has ended before they were."""
+        self._lost = asyncio.Event()
+        """A connection was lost since the list was asked for."""
         self._asking: set[asyncio.Task[None]] = set()
         """REST calls that go on beside the wires."""
 
@@ -97,7 +103,7 @@ class Attendance:
             for poll in self._venue.polls:
                 self._asking.add(wires.create_task(self._poll(poll)))
             while True:
-                await asyncio.sleep(LIST_AGAIN_S)
+                await self._until_list_is_due()
                 self._open(wires, (await self._list_again()).opened)
 
     def _open(self, wires: asyncio.TaskGroup, wanted: Sequence[Asked]) -> None:
@@ -130,6 +136,13 @@ class Attendance:
             track.state, track.error = "unreachable", reason
 
     # The venue's list
+
+    async def _until_list_is_due(self) -> None:
+        await asyncio.sleep(LIST_AGAIN_LOST_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LIST_AGAIN_S - LIST_AGAIN_LOST_S):
+                await self._lost.wait()
+        self._lost.clear()
 
     async def _list_again(self) -> News:
         """Ask for the list again; what is missing from it is asked for twice."""
@@ -254,6 +267,7 @@ class Attendance:
                     track.state, track.error = "unreachable", str(error)
             return max(next(waits), error.wait_ns)
         lost = await wire.over()
+        self._lost.set()
         if isinstance(lost, PerptapeError):
             raise lost
         tally.settle()

@@ -28,6 +28,7 @@ LONG = 20 * NS
 def soon(monkeypatch):
     """Ask again after moments, not minutes."""
     monkeypatch.setattr(attend, "LIST_AGAIN_S", AGAIN_S)
+    monkeypatch.setattr(attend, "LIST_AGAIN_LOST_S", 0.1)
     monkeypatch.setattr(attend, "MISSING_AGAIN_S", 0.05)
 
 
@@ -217,6 +218,26 @@ def test_one_that_ends_while_its_wire_is_being_opened(wires, tmp_path):
     assert [m.state for m in summary.markets] == ["live", "delisted"]
     sent = [f.payload for f in frames if f.kind == Kind.SENT]
     assert b'{"unsub":["bbo.ETH_USDT"]}' in sent
+
+
+def test_a_venue_that_ends_a_connection_is_asked_sooner(wires, tmp_path, monkeypatch):
+    monkeypatch.setattr(attend, "LIST_AGAIN_S", 3600.0)
+    lists = Lists(BOTH, [["BTC_USDT"]])
+
+    async def script(peer):
+        if lists.asked == 1:
+            await peer.send(wires.frame(TEXT, wires.data("BTC_USDT")), wires.frame(8, b"\x03\xe9"))
+        await teller(wires, [])(peer)
+
+    async def main():
+        async with wires.exchange(script, {"/instruments": lists}) as origin:
+            plan = Plan(("BTC-USDT-PERP", "ETH-USDT-PERP"), (at(listing(wires.ACME), origin),))
+            plan = msgspec.structs.replace(plan, for_ns=2 * NS)
+            return await record(plan, TapeWriter(tmp_path / "t"), stop=asyncio.Event())
+
+    summary = wires.run(main())
+    assert [m.state for m in summary.markets] == ["live", "delisted"]
+    assert lists.asked == 3, "once at first, and twice when the connection was lost"
 
 
 def test_a_renamed_symbol_is_an_end_and_a_beginning(wires, tmp_path):
