@@ -128,7 +128,8 @@ class Attendance:
     async def _poll(self, poll: Poll) -> None:
         """Ask again and again for what no stream tells."""
         while True:
-            await self._rest.poll(poll, self._roster.symbols(poll.channel))
+            if symbols := self._roster.symbols(poll.channel):
+                await self._rest.poll(poll, symbols)
             await asyncio.sleep(poll.every_ns / NS)
 
     def _unreachable(self, reason: str) -> None:

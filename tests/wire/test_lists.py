@@ -17,7 +17,7 @@ from perptape.status import Track
 from perptape.tape import Tape, TapeWriter
 from perptape.universe import Rule, Universe
 from perptape.venues import VENUES
-from perptape.venues.venue import Listing
+from perptape.venues.venue import Listing, Poll
 
 TEXT = 1
 AGAIN_S = 0.15
@@ -218,6 +218,27 @@ def test_one_that_ends_while_its_wire_is_being_opened(wires, tmp_path):
     assert [m.state for m in summary.markets] == ["live", "delisted"]
     sent = [f.payload for f in frames if f.kind == Kind.SENT]
     assert b'{"unsub":["bbo.ETH_USDT"]}' in sent
+
+
+def test_polls_ask_for_what_is_recorded_now(wires, tmp_path):
+    """Not of a channel that nobody records, nor of a market that has ended."""
+    polls = (
+        Poll("interest", "quotes", "/interest?{symbol}", 20 * MS),
+        Poll("rates", "funding", "/rates", 20 * MS),
+    )
+    lists = Lists(BOTH, [["BTC_USDT"]])
+    _, _, frames = recorded(wires, tmp_path / "t", lists, polls=polls)
+    answers = [
+        (f.seq, msgspec.json.decode(f.payload, type=RestAnswer))
+        for f in frames
+        if f.kind == Kind.REST
+    ]
+    ended = next(f.seq for f in frames if f.kind == Kind.NOTE and b"delisted" in f.payload)
+    before = {a.symbol for seq, a in answers if a.what == "interest" and seq < ended}
+    after = [a.symbol for seq, a in answers if a.what == "interest" and seq > ended]
+    assert before == {"BTC_USDT", "ETH_USDT"}
+    assert set(after[1:]) == {"BTC_USDT"}, "one may have been on its way"
+    assert "rates" not in {a.what for _, a in answers}
 
 
 def test_a_venue_that_ends_a_connection_is_asked_sooner(wires, tmp_path, monkeypatch):
