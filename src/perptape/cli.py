@@ -251,7 +251,7 @@ def sim(  # noqa: PLR0913 - one parameter per flag
 
 @app.command(name="import")
 def import_(
-    format: Annotated[str, Parameter(help="notebook, hftbacktest or cryptofeed.")],  # noqa: A002 - the flag's word
+    format: Annotated[str, Parameter(help="notebook, hftbacktest, cryptofeed or quotes.")],  # noqa: A002 - the flag's word
     /,
     *paths: Annotated[Path, Parameter(help="The files.")],
     tape: Annotated[Path, Parameter(help="The tape to make, or to add to.")],
@@ -259,10 +259,24 @@ def import_(
     instruments: Annotated[
         Path | None, Parameter(help="The venue's saved instrument list: gives sizes.")
     ] = None,
+    map: Annotated[  # noqa: A002 - the flag's word
+        str | None, Parameter(help="Of quotes: a TOML that names their columns, or tardis.")
+    ] = None,
 ) -> int:
     """Take in other people's recordings."""
     from perptape import importers, screen  # noqa: PLC0415
 
+    if format == "quotes":
+        if instruments is not None:
+            raise BadUsage("--instruments is not for quotes: the map's contract_size gives sizes.")
+        from perptape.importers import quotes  # noqa: PLC0415
+
+        with screen.progress("Importing") as told:
+            summary = quotes.run(paths, tape, map_=map, venue=venue, progress=told)
+        say(screen.quotes_sentence(summary, tape))
+        return 0
+    if map is not None:
+        raise BadUsage(f"--map is for quotes: leave it out, {format} knows its own columns.")
     with screen.progress("Importing") as told:
         done = importers.run(
             format, paths, tape, venue=venue, instruments=instruments, progress=told

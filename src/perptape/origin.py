@@ -89,10 +89,16 @@ def provenance(
 
 
 def _source(tape: Path) -> Source:
+    if manifest := tables.imported(tape):
+        files = ", ".join(one.name for one in manifest.imports)
+        return Source(_name(tape), manifest.manifest_sha256, f"{manifest.source}, from {files}")
     runs = sorted({run.perptape for run in Tape(tape).meta.runs})
     digest = hashlib.sha256((tape / MANIFEST).read_bytes()).hexdigest()
-    name = os.fsencode(tape.resolve().name).decode(errors="replace")
-    return Source(name, digest, f"perptape {', '.join(runs)}" if runs else None)
+    return Source(_name(tape), digest, f"perptape {', '.join(runs)}" if runs else None)
+
+
+def _name(tape: Path) -> str:
+    return os.fsencode(tape.resolve().name).decode(errors="replace")
 
 
 def _contracts(roots: Sequence[Path], markets: Sequence[str]) -> tuple[Contract, ...]:
@@ -110,6 +116,8 @@ def _contracts(roots: Sequence[Path], markets: Sequence[str]) -> tuple[Contract,
 
 def _unclosed(tapes: Sequence[Path]) -> Iterator[str]:
     for path in tapes:
+        if tables.imported(path):
+            continue
         if any(segment.state in {"open", "tail"} for segment in Tape(path).segments):
             yield (
                 f"{path.resolve().name} is still being written, or was not closed: "

@@ -56,7 +56,7 @@ class Imported(msgspec.Struct, frozen=True):
     ts_first: int
     ts_last: int
     map: str
-    """What its columns were taken for, as TOML."""
+    """What its columns were taken for, as JSON."""
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -20,17 +20,18 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from perptape import __version__, tables
-from perptape.columns import columns
+from perptape.columns import Quotes, columns
 from perptape.decode import Terms
 from perptape.errors import BadUsage, Failed
-from perptape.events import CHANNELS, Book
+from perptape.events import CHANNELS, Book, Event, Quote
 from perptape.instruments import Instrument, base_of
-from perptape.ledger import Heard, Ledger, Result, asked, end_of
+from perptape.ledger import Heard, Ledger, Result, asked, end_of, is_long
 from perptape.runs import Runs, by_day, run_schema
 from perptape.schemas import SCHEMAS
 from perptape.tables import Manifest, PartitionWriter, TableFile, date_of
@@ -205,7 +206,7 @@ def alone(root: Path) -> Iterator[None]:
 
 
 def _read(tape: Tape, runs: Runs, progress: Progress | None) -> Ledger:
-    ledger = Ledger(asked(tape), tape.expired)
+    ledger = Ledger(asked(tape), tape.expired, in_bulk=is_long(tape))
     rows = Rows(ledger.terms, runs)
     total = sum(segment.frames for segment in tape.segments)
     for batch in tape.batches():
@@ -245,10 +246,9 @@ class Rows:
     def _write(self, channel: str, heard: Heard) -> None:
         if not len(heard):
             return
-        at = np.array(heard.terms, np.int32)
-        made, counts = columns(channel, heard.events, self._terms, at)
-        whose = {"terms": pa.array(at), "seq": pa.array(heard.seq, pa.uint64())}
-        whose["ts_recv"] = pa.array(heard.ts_recv, pa.int64())
+        seq, ts_recv, at, events = _in_columns(heard)
+        made, counts = columns(channel, events, self._terms, at)
+        whose = {"terms": pa.array(at), "seq": pa.array(seq), "ts_recv": pa.array(ts_recv)}
         if counts is not None:
             of_rows = np.repeat(np.arange(len(at)), counts)
             at = at[of_rows]
@@ -269,6 +269,26 @@ class Rows:
             if len(own):
                 part = rows if len(own) == len(at) else rows.take(pa.array(own))
                 self._runs.write(channel, base, part)
+
+
+def _in_columns(
+    heard: Heard,
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32], Sequence[Event] | Quotes]:
+    """Give what is held: (seq, ts_recv, terms, events), in the order of the tape."""
+    seq, ts_recv = np.array(heard.seq, np.uint64), np.array(heard.ts_recv, np.int64)
+    at = np.array(heard.terms, np.int32)
+    blocks = heard.blocks
+    if not blocks:
+        return seq, ts_recv, at, heard.events
+    told = [q for q in heard.events if isinstance(q, Quote)]
+    quotes = Quotes.joined([*(b.quotes for b in blocks), *([Quotes.of(told)] if told else [])])
+    seq = np.concatenate([*(b.seq for b in blocks), seq])
+    ts_recv = np.concatenate([*(b.ts_recv for b in blocks), ts_recv])
+    at = np.concatenate([*(b.terms for b in blocks), at])
+    if told:
+        order = np.argsort(seq, kind="stable")
+        return seq[order], ts_recv[order], at[order], quotes.taken(order)
+    return seq, ts_recv, at, quotes
 
 
 def _write_heard(root: Path, runs: Runs, terms: Sequence[Terms]) -> Iterator[TableFile]:
@@ -332,6 +352,22 @@ def _ledger_row(interval: Interval) -> dict[str, object]:
         "reason": interval.reason,
         "detail": interval.detail,
     }
+
+
+def read_ledger(root: Path) -> Iterator[Interval]:
+    """Give back what :func:`write_ledger` wrote, in order of time."""
+    rows = tables.scan(root, "ledger").sort("ts_start", "ts_end", maintain_order=True)
+    times = pl.col("ts_start", "ts_end").cast(pl.Int64)
+    for row in rows.with_columns(times).collect().iter_rows(named=True):
+        yield Interval(
+            market=f"{row['venue']}:{row['instrument']}",
+            channel=row["channel"],
+            start=row["ts_start"],
+            end=row["ts_end"],
+            trusted=row["state"] == "trusted",
+            reason=row["reason"],
+            detail=row["detail"] or "",
+        )
 
 
 def write_instruments(root: Path, listed: Iterable[Instrument]) -> Iterator[TableFile]:

@@ -1,6 +1,7 @@
 """Is it complete? Hashes, sequence, and the ledger by market."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ from perptape import ledger, tables
 from perptape.errors import Failed
 from perptape.events import NS
 from perptape.ledger import Result
+from perptape.tabulate import read_ledger
 from perptape.tape import Tape
 from perptape.timeline import Interval, Stream
 
@@ -60,8 +62,11 @@ class Verdict(msgspec.Struct, frozen=True):
 def verify(path: Path) -> Verdict:
     """Check every byte of a tape and read its ledger.
 
-    Raises BadUsage if ``path`` is not a tape, Failed if its format is newer than this program.
+    Of imported tables: compare them with their hashes, and sum their ledger up. Raises BadUsage if
+    ``path`` is not a tape, Failed if its format is newer than this program.
     """
+    if manifest := tables.imported(path):
+        return _of_tables(path / "tables", manifest)
     tape = Tape(path)
     damage = [str(d) for d in tape.damage()] + _damaged_tables(path / "tables")
     result = ledger.read(tape)
@@ -81,6 +86,34 @@ def verify(path: Path) -> Verdict:
         undecoded=result.undecoded,
         unreadable=result.bad,
     )
+
+
+def _of_tables(root: Path, manifest: tables.Manifest) -> Verdict:
+    damage = [f"tables/{name} is not what was written" for name in tables.damaged(root, manifest)]
+    markets = [] if damage else [_market(s, i) for s, i in _courses(root)]
+    verdict = "damaged" if damage else "untrusted" if any(map(_is_missing, markets)) else "complete"
+    return Verdict(
+        verdict=verdict,
+        frames=sum(market.frames for market in markets),
+        segments=0,
+        bytes=sum(f.stat().st_size for f in root.rglob("*") if f.is_file()),
+        damage=damage,
+        markets=markets,
+        undecoded=0,
+        unreadable=0,
+    )
+
+
+def _courses(root: Path) -> Iterator[tuple[Stream, list[Interval]]]:
+    """Give each market of imported tables with its intervals; its rows count as frames."""
+    rows = tables.scan(root, "quotes").group_by("venue", "instrument").len().collect()
+    frames = {f"{venue}:{instrument}": count for venue, instrument, count in rows.iter_rows()}
+    found: dict[str, list[Interval]] = defaultdict(list)
+    for interval in read_ledger(root):
+        found[interval.market].append(interval)
+    for market, intervals in sorted(found.items()):
+        stream = Stream(market, "quotes", intervals[0].start, frames=frames.get(market, 0))
+        yield stream, intervals
 
 
 def _is_missing(market: Market) -> bool:

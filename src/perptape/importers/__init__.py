@@ -6,7 +6,6 @@ SHA-256 are in the wire's ``opened`` frame, the folder it lay in is not.
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from perptape.errors import BadUsage, Failed
 from perptape.events import Kind, Note, Opened, RestAnswer
 from perptape.importers.cryptofeed import CRYPTOFEED
 from perptape.importers.hftbacktest import HFTBACKTEST
-from perptape.importers.importer import Heard, Importer, Source, Tally
+from perptape.importers.importer import Heard, Importer, Source, Tally, check_file, printable
 from perptape.importers.merge import by_time
 from perptape.importers.notebook import NOTEBOOK
 from perptape.tape import TapeWriter
@@ -96,7 +95,8 @@ def run(  # noqa: PLR0913  # the command's own arguments
 
 def _importer(name: str, venue: str | None) -> Importer:
     if name not in FORMATS:
-        raise BadUsage(f"no format {name!r}: FORMAT is one of {', '.join(FORMATS)}")
+        known = ", ".join((*FORMATS, "quotes"))
+        raise BadUsage(f"no format {name!r}: FORMAT is one of {known}")
     if venue is not None and venue not in VENUES:
         raise BadUsage(f"no venue {venue!r}: --venue is one of {', '.join(sorted(VENUES))}")
     if venue is None and FORMATS[name].needs_venue:
@@ -127,34 +127,19 @@ def _listing(path: Path, venue: str | None) -> RestAnswer:
         ) from None
     if not listed:
         raise BadUsage(f"--instruments {path.name} lists no instrument of {venue}")
-    return RestAnswer("instruments", f"import:{_printable(path)}", HTTP_OK, 0, text)
+    return RestAnswer("instruments", f"import:{printable(path)}", HTTP_OK, 0, text)
 
 
 def _whole(path: Path) -> bytes:
-    _check(path)
+    check_file(path)
     if path.stat().st_size > LISTING_AT_MOST:
         raise BadUsage(f"--instruments {path.name} is larger than {LISTING_AT_MOST >> 20} MiB")
     return path.read_bytes()
 
 
-def _check(path: Path) -> None:
-    """Raise what a person can mend if ``path`` is no file to read."""
-    if path.is_dir():
-        raise BadUsage(f"{path} is a directory: name the files in it, as in {path}/*")
-    if path.exists() and not path.is_file():
-        raise BadUsage(f"{path} is no plain file, and it is read twice: save it to one first")
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise BadUsage(f"{path} cannot be read ({error.strerror}): name a file to import") from None
-    if empty:
-        raise BadUsage(f"{path} is empty: leave it out")
-
-
 def _believe(importer: Importer, path: Path, venue: str | None) -> Source:
     """Read a file to its end without keeping anything of it."""
-    _check(path)
+    check_file(path)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     tally, frames, ts_first, ts_last = Tally(), 0, 2**63 - 1, -(2**63)
@@ -207,7 +192,7 @@ class _Appender:
     def _open(self, heard: Heard, source: Source) -> int:
         wire = self._writer.new_wire(heard.venue)
         self._wires[source.path, heard.venue, heard.connection] = wire
-        url = f"import:{self._format}:{_printable(source.path)}:sha256={source.sha256}"
+        url = f"import:{self._format}:{printable(source.path)}:sha256={source.sha256}"
         opened = Opened(heard.venue, url, subscriptions=(), imported=True)
         self._append(wire, Kind.OPENED, msgspec.json.encode(opened), heard.ts_recv)
         return wire
@@ -227,8 +212,3 @@ class _Appender:
                 )
             time.sleep(DISK_S)
             self._writer.tick(time.monotonic_ns())
-
-
-def _printable(path: Path) -> str:
-    """Give the file's name as text, whatever bytes it is made of."""
-    return os.fsencode(path.name).decode(errors="replace")

@@ -1,11 +1,13 @@
 """The shape of an importer: a function from a file to the frames that somebody else heard."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from perptape.errors import BadUsage
 from perptape.events import Kind
 
 
@@ -55,3 +57,23 @@ class Importer(msgspec.Struct, frozen=True):
     """
     needs_venue: bool
     """The file does not say whose frames it holds."""
+
+
+def check_file(path: Path) -> None:
+    """Raise what a person can mend if ``path`` is no file to read."""
+    if path.is_dir():
+        raise BadUsage(f"{path} is a directory: name the files in it, as in {path}/*")
+    if path.exists() and not path.is_file():
+        raise BadUsage(f"{path} is no plain file, and it is read twice: save it to one first")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise BadUsage(f"{path} cannot be read ({error.strerror}): name a file to import") from None
+    if empty:
+        raise BadUsage(f"{path} is empty: leave it out")
+
+
+def printable(path: Path) -> str:
+    """Give the file's name as text, whatever bytes it is made of."""
+    return os.fsencode(path.name).decode(errors="replace")
