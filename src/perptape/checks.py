@@ -30,6 +30,8 @@ LONGEST, MEAN = 4, 100
 """It is stalled after so many times its longest or its mean gap, whichever is more."""
 GAPS = 100
 """From so many gaps on its cadence is known."""
+LEARN_EVERY = 64
+"""So many frames of a stream pass between two looks at its cadence."""
 PAUSE_NS, PAUSE = 1 * NS, 20
 """A stream that said nothing for this long, or so many times its mean gap, was not awake."""
 PROMISED = 3

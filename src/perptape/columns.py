@@ -55,14 +55,47 @@ class Units(NamedTuple):
         return size
 
 
+class Quotes(NamedTuple):
+    """Quotes that are columns already, in the venue's own units: [column, quote]."""
+
+    prices: Floats
+    """bid_price, bid_qty, ask_price, ask_qty; NaN: not said."""
+    wholes: NDArray[np.int64]
+    """ts_event, ts_send, update_id."""
+    said: NDArray[np.bool_]
+    """Which of ``wholes`` are."""
+
+    @classmethod
+    def of(cls, events: Sequence[Quote]) -> "Quotes":
+        bids = [q.bid_price for q in events], [q.bid_qty for q in events]
+        asks = [q.ask_price for q in events], [q.ask_qty for q in events]
+        times = [q.ts_event for q in events], [q.ts_send for q in events]
+        whole = [pa.array(c, pa.int64()) for c in (*times, [q.update_id for q in events])]
+        return cls(
+            np.array([*bids, *asks], np.float64),
+            np.stack([c.fill_null(0).to_numpy() for c in whole]),
+            np.stack([c.is_valid().to_numpy(zero_copy_only=False) for c in whole]),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Quotes"]) -> "Quotes":
+        return cls(*(np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)))
+
+    def taken(self, order: NDArray[np.int64]) -> "Quotes":
+        return Quotes(*(column[:, order] for column in self))
+
+    def whole(self, row: int) -> pa.Array:
+        return pa.array(self.wholes[row], mask=~self.said[row])
+
+
 Columns = dict[str, Any]
 
 
-def quotes(events: Sequence[Quote], units: Units) -> Columns:
-    bid_price = units.price([q.bid_price for q in events])
-    ask_price = units.price([q.ask_price for q in events])
-    bid_size = units.size([q.bid_qty for q in events], bid_price)
-    ask_size = units.size([q.ask_qty for q in events], ask_price)
+def quotes(events: Sequence[Quote] | Quotes, units: Units) -> Columns:
+    told = events if isinstance(events, Quotes) else Quotes.of(events)
+    bid_price, ask_price = units.price(told.prices[0]), units.price(told.prices[2])
+    bid_size = units.size(told.prices[1], bid_price)
+    ask_size = units.size(told.prices[3], ask_price)
     bid_size[np.isnan(bid_price)] = np.nan
     ask_size[np.isnan(ask_price)] = np.nan
     return {
@@ -70,7 +103,7 @@ def quotes(events: Sequence[Quote], units: Units) -> Columns:
         "bid_size": bid_size,
         "ask_price": ask_price,
         "ask_size": ask_size,
-        "update_id": pa.array([q.update_id for q in events], pa.int64()),
+        "update_id": told.whole(2),
     }
 
 
@@ -146,7 +179,7 @@ MAKERS: Mapping[str, Callable[[Any, Units], Columns]] = {
 
 
 def columns(
-    channel: str, events: Sequence[Any], terms: Sequence[Terms], at: NDArray[np.int32]
+    channel: str, events: Sequence[Any] | Quotes, terms: Sequence[Terms], at: NDArray[np.int32]
 ) -> tuple[dict[str, pa.Array], NDArray[np.int64] | None]:
     """Give a channel's columns but for those of the frame; and how many rows each event makes.
 
@@ -156,14 +189,20 @@ def columns(
     with np.errstate(over="ignore", invalid="ignore"):
         made = MAKERS[channel](events, units)
     counts = levels(events) if channel == CHANNELS[Book] else None
-    times = {
-        "ts_event": pa.array([e.ts_event for e in events], pa.int64()),
-        "ts_send": pa.array([e.ts_send for e in events], pa.int64()),
-    }
+    times = _times(events)
     if counts is not None:
         take = pa.array(np.repeat(np.arange(len(events)), counts))
         times = {name: column.take(take) for name, column in times.items()}
     return times | {name: _array(column) for name, column in made.items()}, counts
+
+
+def _times(events: Sequence[Any] | Quotes) -> dict[str, pa.Array]:
+    if isinstance(events, Quotes):
+        return {"ts_event": events.whole(0), "ts_send": events.whole(1)}
+    return {
+        "ts_event": pa.array([e.ts_event for e in events], pa.int64()),
+        "ts_send": pa.array([e.ts_send for e in events], pa.int64()),
+    }
 
 
 def _array(column: Any) -> pa.Array:

@@ -6,24 +6,27 @@ silent, is refused, or a frame of it is damaged. Everything else is untrusted, w
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from perptape.checks import Checks, spaced
+from perptape.checks import LEARN_EVERY, Checks, spaced
 from perptape.decode import Registry, Terms, decoder, is_control, rest_events
 from perptape.errors import BadFrame
-from perptape.events import CHANNELS, Book, Event, Kind, Note, Opened
+from perptape.events import CHANNELS, Book, Event, Kind, Note, Opened, Quote
 from perptape.instruments import Instrument
 from perptape.tape import Batch, Segment, Tape
 from perptape.timeline import Interval, Stream
 from perptape.trust import EXPIRED, MARKET, Asked, Trust, Wire, is_named, lost_frames
 from perptape.venues import VENUES
 
+if TYPE_CHECKING:
+    from perptape.lanes import Block, Lanes, Step
+
 TYPES: dict[str, type] = {channel: event for event, channel in CHANNELS.items()}
-LEARN_EVERY = 64
-"""So many frames of a stream pass between two looks at its cadence."""
 LAST_DATA, LAST_WIRE_KIND = int(Kind.BINARY), int(Kind.SENT)
+LONG = 100_000
+"""A tape of so many frames is read in bulk."""
 
 Said = TypeVar("Said", Note, Opened)
 
@@ -36,9 +39,11 @@ class Heard(msgspec.Struct):
     terms: list[int] = []
     """Index into ``Ledger.terms``."""
     events: list[Event] = []
+    blocks: "list[Block]" = []
+    """Rows that were never events, apart from those above."""
 
     def __len__(self) -> int:
-        return len(self.events)
+        return len(self.events) + sum(map(len, self.blocks))
 
     def add(self, seq: int, ts: int, terms: int, event: Event) -> None:
         self.seq.append(seq)
@@ -47,7 +52,7 @@ class Heard(msgspec.Struct):
         self.events.append(event)
 
     def clear(self) -> None:
-        for column in (self.seq, self.ts_recv, self.terms, self.events):
+        for column in (self.seq, self.ts_recv, self.terms, self.events, self.blocks):
             column.clear()
 
 
@@ -73,7 +78,14 @@ class Result(msgspec.Struct, frozen=True):
 class Ledger:
     """Fed every frame of a tape in order of ``seq``; gives the intervals."""
 
-    def __init__(self, asked: Iterable[Asked] = (), expired: Sequence[Segment] = ()) -> None:
+    def __init__(
+        self,
+        asked: Iterable[Asked] = (),
+        expired: Sequence[Segment] = (),
+        *,
+        in_bulk: bool = False,
+    ) -> None:
+        """``in_bulk``: the same result sooner, for many frames; it is half a second to begin."""
         self.registry = Registry()
         self.instruments: list[Instrument] = []
         self.terms: list[Terms] = []
@@ -89,6 +101,12 @@ class Ledger:
             self._trust.expired(first.ts_first or 0, last.ts_last or 0)
             self._next_seq = last.last_seq + 1
         self.frames = self.bad = self.undecoded = self.unnamed = 0
+        self.lanes = self._lanes() if in_bulk else None
+
+    def _lanes(self) -> "Lanes":
+        from perptape.lanes import Lanes  # noqa: PLC0415 - numba, half a second
+
+        return Lanes(self._trust, self._beat)
 
     def batch(self, batch: Batch, rows: Rows | None = None) -> None:
         """Take in one batch of frames; append what becomes rows of its events to ``rows``."""
@@ -96,13 +114,8 @@ class Ledger:
             return
         self._begin(batch)
         trust = self._trust
-        wires, whole, cuts = trust.wires, bytes(batch.payload), batch.offsets.tolist()
-        for seq, (kind, number, ts, start, stop) in enumerate(
-            zip(
-                batch.kind.tolist(), batch.wire.tolist(), batch.ts_recv.tolist(), cuts, cuts[1:],
-                strict=False,
-            ), batch.first_seq,
-        ):  # fmt: skip
+        wires, whole = trust.wires, bytes(batch.payload)
+        for seq, kind, number, ts, start, stop in self._steps(batch, rows):
             wire = wires[number]
             if kind > LAST_WIRE_KIND:
                 self._said(kind, wire, whole[start:stop], seq, ts, rows)
@@ -127,6 +140,14 @@ class Ledger:
         self._look(batch)
         self.frames += len(batch)
         self._next_seq = batch.first_seq + len(batch)
+
+    def _steps(self, batch: Batch, rows: Rows | None) -> "Iterator[Step]":
+        """Give the frames to look at one by one: all that the lanes do not take."""
+        if self.lanes is not None:
+            return self.lanes.rest(batch, None if rows is None else rows[Quote].blocks)
+        cuts, seqs = batch.offsets.tolist(), range(batch.first_seq, batch.last_seq + 1)
+        columns = (batch.kind.tolist(), batch.wire.tolist(), batch.ts_recv.tolist())
+        return zip(seqs, *columns, cuts, cuts[1:], strict=False)
 
     def _look(self, batch: Batch) -> None:
         """Look at all streams once a batch: who is late, whose price is another coin's."""
@@ -298,10 +319,15 @@ def _parsed(payload: bytes, type_: type[Said]) -> Said | None:
 
 def read(tape: Tape) -> Result:
     """Read a whole tape once."""
-    ledger = Ledger(asked(tape), tape.expired)
+    ledger = Ledger(asked(tape), tape.expired, in_bulk=is_long(tape))
     for batch in tape.batches():
         ledger.batch(batch)
     return ledger.finish(*end_of(tape))
+
+
+def is_long(tape: Tape) -> bool:
+    """Tell whether it has enough frames for the preparation of doing many at once."""
+    return sum(segment.frames for segment in tape.segments) >= LONG
 
 
 def end_of(tape: Tape) -> tuple[int, int | None]:
