@@ -1,4 +1,8 @@
-"""A tape at hand in Python: its tables as LazyFrames."""
+"""A tape at hand in Python: its tables as LazyFrames.
+
+A frame that is collected goes on without a copy: ``to_arrow()``, ``to_pandas()`` (numbers and times
+with ``use_pyarrow_extension_array=True``), or by its name in a query of DuckDB.
+"""
 
 import html
 from collections.abc import Iterator
@@ -10,11 +14,12 @@ import polars as pl
 
 from perptape import tables
 from perptape.errors import CONTROL_ERRORS
-from perptape.events import Kind, RestAnswer
+from perptape.events import NS, Kind, RestAnswer
 from perptape.instruments import base_of, parse_instrument
-from perptape.tabulate import fresh
+from perptape.tabulate import at_hand, fresh
 from perptape.tape import Batch, Tape
 from perptape.venues import VENUES
+from perptape.wording import percent
 
 OK = 200
 TIME = pl.Datetime("ns", "UTC")
@@ -25,12 +30,12 @@ LAST_NS = (1 << 63) - 1
 class Recording:
     """One tape and its tables, which are made when they are first asked for.
 
-    Raises BadUsage if ``path`` is not a tape.
+    Imported quotes are tables alone. Raises BadUsage if ``path`` is neither.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._tape = Tape(self.path)
+        self._tape = None if tables.imported(self.path) else Tape(self.path)
 
     def _scan(self, table: str, instrument: str | None) -> pl.LazyFrame:
         root = fresh(self.path)
@@ -80,17 +85,74 @@ class Recording:
 
         ``t_sent`` and ``t_recv`` are when we asked and had the answer, ``ts_venue`` what it said.
         """
-        found = [row for batch in Tape(self.path).batches() for row in _round_trips(batch)]
+        batches = () if self._tape is None else Tape(self.path).batches()
+        found = [row for batch in batches for row in _round_trips(batch)]
         schema = {"venue": pl.String(), **dict.fromkeys(ROUND_TRIPS, pl.Int64())}
         frame = pl.LazyFrame(found, schema=schema, orient="row")
         return frame.with_columns(pl.col(ROUND_TRIPS).cast(TIME))
 
+    def markets(self) -> pl.DataFrame:
+        """One row a market and channel: since when, until when, and how much of that is trusted."""
+        return _markets(fresh(self.path))
+
     def __repr__(self) -> str:
-        frames = sum(segment.frames for segment in self._tape.segments)
-        return f"perptape.open({str(self.path)!r})  # {frames:,} frames in sealed segments"
+        return f"perptape.open({str(self.path)!r})  # {self._in_words()}"
 
     def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code>"
+        """Show the markets, if the tables are there: to look at a tape makes nothing."""
+        said = f"<code>{html.escape(repr(self))}</code>"
+        root = at_hand(self.path)
+        return said if root is None else said + _html(_markets(root))
+
+    def _in_words(self) -> str:
+        if self._tape is None:
+            said = "imported quotes"
+        else:
+            said = f"{sum(s.frames for s in self._tape.segments):,} frames in sealed segments"
+        root = at_hand(self.path)
+        known = None if root is None else _markets(root)
+        if known is None or known.is_empty():
+            return said
+        spans = known.select(pl.sum("trusted_s"), pl.sum("untrusted_s")).row(0)
+        begin, end = known.select(pl.min("ts_start"), pl.max("ts_end")).row(0)
+        return (
+            f"{said}; {known.select(MARKET).n_unique()} markets, {begin:%Y-%m-%d %H:%M} to "
+            f"{end:%Y-%m-%d %H:%M} UTC, {_percent(*spans)} trusted"
+        )
+
+
+MARKET = ("venue", "instrument")
+
+
+def _markets(root: Path) -> pl.DataFrame:
+    seconds = (pl.col("ts_end") - pl.col("ts_start")).dt.total_nanoseconds() / NS
+    is_trusted = pl.col("state") == "trusted"
+    names = pl.col(*MARKET, "channel", "state").cast(pl.String)
+    rows = tables.scan(root, "ledger").with_columns(names, seconds=seconds).collect()
+    return rows.group_by(*MARKET, "channel").agg(
+        pl.min("ts_start"),
+        pl.max("ts_end"),
+        trusted_s=pl.col("seconds").filter(is_trusted).sum(),
+        untrusted_s=pl.col("seconds").filter(~is_trusted).sum(),
+    ).sort(*MARKET, "channel")  # fmt: skip
+
+
+def _html(markets: pl.DataFrame) -> str:
+    heads = ("market", "channel", "from (UTC)", "to (UTC)", "trusted")
+    rows = [
+        (f"{m['venue']}:{m['instrument']}", m["channel"], f"{m['ts_start']:%Y-%m-%d %H:%M:%S}",
+         f"{m['ts_end']:%Y-%m-%d %H:%M:%S}", _percent(m["trusted_s"], m["untrusted_s"]))
+        for m in markets.iter_rows(named=True)
+    ]  # fmt: skip
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _percent(trusted_s: float, untrusted_s: float) -> str:
+    whole_s = trusted_s + untrusted_s
+    return percent(trusted_s / whole_s if whole_s else None)
 
 
 def _round_trips(batch: Batch) -> Iterator[tuple[str, int, int, int]]:
