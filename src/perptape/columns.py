@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Units(NamedTuple):
         return size
 
 
-class Quotes(NamedTuple):
+class Quotes(msgspec.Struct, frozen=True, eq=False):
     """Quotes that are columns already, in the venue's own units: [column, quote]."""
 
     prices: Floats
@@ -79,10 +80,14 @@ class Quotes(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence["Quotes"]) -> "Quotes":
-        return cls(*(np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)))
+        return cls(
+            np.concatenate([part.prices for part in parts], axis=1),
+            np.concatenate([part.wholes for part in parts], axis=1),
+            np.concatenate([part.said for part in parts], axis=1),
+        )
 
     def taken(self, order: NDArray[np.int64]) -> "Quotes":
-        return Quotes(*(column[:, order] for column in self))
+        return Quotes(self.prices[:, order], self.wholes[:, order], self.said[:, order])
 
     def whole(self, row: int) -> pa.Array:
         return pa.array(self.wholes[row], mask=~self.said[row])
@@ -188,10 +193,10 @@ def columns(
     units = Units.of(terms, at)
     with np.errstate(over="ignore", invalid="ignore"):
         made = MAKERS[channel](events, units)
-    counts = levels(events) if channel == CHANNELS[Book] else None
+    counts = None if isinstance(events, Quotes) or channel != CHANNELS[Book] else levels(events)
     times = _times(events)
     if counts is not None:
-        take = pa.array(np.repeat(np.arange(len(events)), counts))
+        take = pa.array(np.repeat(np.arange(len(counts)), counts))
         times = {name: column.take(take) for name, column in times.items()}
     return times | {name: _array(column) for name, column in made.items()}, counts
 

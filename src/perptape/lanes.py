@@ -170,12 +170,8 @@ class Ahead:
         self._taken = np.zeros(len(batch), np.bool_)
         self._terms = np.full(len(batch), -1, np.int64)
         self._width = WIDE
-        self._views = tuple(
-            memoryview(column) for column in (lane, batch.ts_recv, read.prices[0], read.prices[2])
-        )
-        self._columns = tuple(
-            map(memoryview, (batch.kind, batch.wire, batch.ts_recv, batch.offsets))
-        )
+        self._views = (lane.data, batch.ts_recv.data, read.prices[0].data, read.prices[2].data)
+        self._columns = (batch.kind.data, batch.wire.data, batch.ts_recv.data, batch.offsets.data)
         self._state = np.zeros((len(lanes), STATE), np.int64)
 
     def steps(self) -> Iterator[Step]:

@@ -345,17 +345,17 @@ def _is_there(data: Bytes, at: int, text: Bytes, begin: int, stop: int) -> bool:
 
 
 @compiled
-def _number(data: Bytes, at: int, stop: int) -> tuple[int, int, int]:
+def _number(data: Bytes, at: int, stop: int) -> tuple[int | np.int64, int, int]:
     """Read a plain number: its digits as a whole one, how many are decimals, and where it ends.
 
     It ends at -1 if there is none, or none that fits.
     """
-    whole, digits, point = 0, 0, -1
-    begin = at
+    whole: int | np.int64 = 0
+    digits, point, begin = 0, -1, at
     while at < stop:
         digit = np.int64(data[at]) - ord("0")
         if 0 <= digit <= 9:  # noqa: PLR2004
-            digits += whole > 0 or digit > 0
+            digits += int(whole > 0 or digit > 0)
             if digits > DIGITS and (digits > DIGITS + 1 or whole > (MOST - digit) // 10):
                 return 0, 0, -1
             whole = whole * 10 + digit
@@ -401,7 +401,7 @@ def read_frames(  # noqa: C901, PLR0913, PLR0917 - one loop, for speed
             if op == ANY and flags & MINUS and here < end and payload[here] == ord("-"):
                 here += 1
             whole, decimals, here = _number(payload, here, end)
-            is_good = here >= 0
+            is_good: bool | np.bool_ = here >= 0
             if op == FLOAT:
                 is_good = is_good and 0 < whole < EXACT and decimals < len(TENS)
                 if is_good:
