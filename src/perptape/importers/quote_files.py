@@ -119,7 +119,9 @@ def read(
 def _complaints(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, EOFError) as error:
+    except (pa.ArrowException, EOFError, OSError) as error:
+        if getattr(error, "errno", None):
+            raise  # the disk's trouble, not the file's; Arrow's own has no number
         why = " ".join(str(error).split())
         raise Failed(
             f"{path.name} cannot be read ({why}): nothing was imported; fetch the file again, or "
@@ -222,6 +224,8 @@ def _quotes(  # noqa: PLR0913, PLR0917 - all that a row depends on
         raise BadUsage(
             f"{path.name}, row {rows[wrong.row]}, column {wrong.column!r}: {wrong.why}"
         ) from None
+    if cells.is_empty():
+        return
     terms = markets.of(cells)
     named = terms[:, 0] >= 0
     tally.unnamed += int((~named).sum())

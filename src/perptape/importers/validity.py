@@ -97,11 +97,11 @@ class Course(msgspec.Struct, eq=False):
         begin = spans[0].start if spans else self.ts_last
         if begin > self.ts_first or not spans:
             yield self._stretch(self.ts_first, begin, trusted=False, why=UNPRICED)
-        for before, after in zip(spans, [*spans[1:], None], strict=True):
-            yield before
-            until = self.ts_last if after is None else after.start
-            if until > before.end:
-                yield self._stretch(before.end, until, trusted=False, why=before.detail)
+        untils = [*(after.start for after in spans[1:]), self.ts_last]
+        for span, until in zip(spans, untils, strict=False):
+            yield span
+            if until > span.end:
+                yield self._stretch(span.end, until, trusted=False, why=span.detail)
 
 
 class Validity:
