@@ -21,12 +21,13 @@ from perptape.instruments import Instrument
 from perptape.rest import Rest
 from perptape.roster import Asked, News, Request, Roster, Verdict
 from perptape.route import Route
-from perptape.session import Wanted
+from perptape.session import State, Wanted
 from perptape.status import Tally, Track
 from perptape.universe import Universe
 from perptape.venues.venue import Poll, Topic, Venue
 from perptape.wire import Sink, Wire
 
+STIR_S = 5.0
 ASK_TIME_S = 60.0
 """How often a venue is asked for its clock."""
 LIST_AGAIN_S = 600.0
@@ -83,9 +84,10 @@ class Attendance:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(self._ask_time())
+            asking = [group.create_task(each()) for each in (self._ask_time, self._stir)]
             await self._hear()
-            asking.cancel()
+            for task in asking:
+                task.cancel()
             for task in self._asking:
                 task.cancel()
 
@@ -94,11 +96,22 @@ class Attendance:
             await self._rest.time()
             await asyncio.sleep(ASK_TIME_S)
 
+    async def _stir(self) -> None:
+        """Ask again for what says nothing: a venue may have forgotten one topic of a wire."""
+        while True:
+            await asyncio.sleep(STIR_S)
+            for wire in list(self._wires):
+                tally = self._desk.wires.get(wire)
+                if wire.session is not None and tally is not None:
+                    now = self._desk.clock.mono()
+                    wire.ask_anew(tally.quiet(wire.session.lines, self._venue.slow, now))
+
     async def _hear(self) -> None:
         news = await self._read(await self._rest.instruments(self._unreachable))
         if not news.opened and self._desk.universe is None:
             return
         async with asyncio.TaskGroup() as wires:
+            self._tasks = wires
             self._open(wires, news.opened)
             for poll in self._venue.polls:
                 self._asking.add(wires.create_task(self._poll(poll)))
@@ -210,12 +223,12 @@ class Attendance:
 
     async def _keep(self, socket: str, group: list[Asked]) -> None:
         """Keep a wire open for what is in the group, as long as anything is."""
-        venue, waits = self._venue, delays(self._desk.random)
+        venue, waits, suspects = self._venue, delays(self._desk.random), [""]
         if socket:
             venue = msgspec.structs.replace(venue, url=venue.sockets[socket])
         while group:
             wanted = [each for each, _ in group]
-            tally = Tally([track for _, track in group], wanted)
+            tally = Tally([track for _, track in group], wanted, self._desk.clock.mono())
             wire = self._wire(venue, wanted, tally)
             self._wires[wire] = set()
             try:
@@ -227,8 +240,19 @@ class Attendance:
             if wire.session is not None and wire.session.any_heard:
                 waits = delays(self._desk.random)
                 wait_ns = next(waits)
+            suspects.append(_suspect(wire) if venue.drops_unknown else "")
+            if suspects[-1] and suspects[-1] == suspects[-2]:
+                self._isolate(socket, group, suspects[-1])
             await asyncio.sleep(wait_ns / NS if group else 0)
         self._groups = [each for each in self._groups if each is not group]
+
+    def _isolate(self, socket: str, group: list[Asked], symbol: str) -> None:
+        """Give a symbol that costs the others their wire one of its own."""
+        alone = [asked for asked in group if asked[0].topic.symbol == symbol]
+        if len(alone) < len(group):
+            group[:] = [asked for asked in group if asked[0].topic.symbol != symbol]
+            self._groups.append(alone)
+            self._tasks.create_task(self._keep(socket, alone))
 
     def _wire(self, venue: Venue, wanted: Sequence[Wanted], tally: Tally) -> Wire:
         def on_read(payloads: Sequence[bytes], mono: int) -> None:
@@ -279,6 +303,12 @@ class Attendance:
                 track.state = "silent" if isinstance(lost, Silent) else "connecting"
                 track.error = str(lost)
         return LONGEST_NS if isinstance(lost, Refused) else next(waits)
+
+
+def _suspect(wire: Wire) -> str:
+    """Give the symbol of the first topic that a lost wire did not acknowledge, if there is one."""
+    lines = wire.session.lines if wire.session is not None else []
+    return next((line.wanted.topic.symbol for line in lines if line.state is State.ASKED), "")
 
 
 def _end(wire: Wire, symbols: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from perptape.backoff import LONGEST_NS, asked_wait_ns
 from perptape.clock import Clock
 from perptape.dial import CONNECT_S
 from perptape.errors import CONTROL_ERRORS, Unreachable
-from perptape.events import NS, Book, Kind, Note, RestAnswer
+from perptape.events import MS, NS, Book, Kind, Note, RestAnswer
 from perptape.instruments import Instrument
 from perptape.route import Route
 from perptape.venues.venue import Listing, Poll, Topic, Venue
@@ -23,6 +23,8 @@ REST_S = 15.0
 """One call, from the name to the last byte."""
 BODY_BYTES = 5 << 20
 """Escaped into a frame of the tape it may be twice as long."""
+BOOK_EVERY_NS = 600 * MS
+"""Books are the dearest of calls (Binance: 20 of 2,400 a minute), and a start asks for all."""
 PAGES = 64
 """The most pages of one instrument list."""
 HTTP_OK = 200
@@ -47,6 +49,7 @@ class Rest:
     def __init__(self, client: httpx2.AsyncClient, venue: Venue, tape: Sink, clock: Clock) -> None:
         self._client, self._venue, self._tape, self._clock = client, venue, tape, clock
         self._banned_until = clock.mono()
+        self._one_book, self._book_at = asyncio.Lock(), clock.mono()
         self.number = tape.new_wire(venue.name)
 
     async def instruments(self, failed: Callable[[str], None]) -> list[Instrument]:
@@ -108,6 +111,9 @@ class Rest:
             return None
         path = self._venue.bases[topic.stream].format(symbol=topic.symbol)
         try:
+            async with self._one_book:
+                await asyncio.sleep(max(0, self._book_at - self._clock.mono()) / NS)
+                self._book_at = self._clock.mono() + BOOK_EVERY_NS
             body = await self._get("book", path, symbol=topic.symbol, stream=topic.stream)
             events = read("book", topic.symbol, body)
         except Unreachable as error:

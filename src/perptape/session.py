@@ -4,7 +4,7 @@ Times are monotonic nanoseconds, but for the wall time that a venue writes into 
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import chain, filterfalse
 
@@ -96,6 +96,8 @@ class Session:
         """Those to ask for again, and when."""
         self._left: list[Topic] = []
         """Those to unsubscribe."""
+        self._quiet: dict[str, Topic] = {}
+        """Those to ask for anew, by key, because they say nothing."""
         self._replies: deque[bytes] = deque(maxlen=REPLIES_AHEAD)
         self._notes: list[Note] = []
         self._heard_at = self._send_at = now
@@ -116,6 +118,11 @@ class Session:
         if self.books.followed:
             self.books.read(payloads, now)
             self.urgent |= bool(self.books.notes)
+
+    def ask_anew(self, topics: Iterable[Topic]) -> None:
+        """Leave these and ask for them again: they say nothing, and may have been forgotten."""
+        self._quiet.update({topic.key: topic for topic in topics})
+        self.urgent |= bool(self._quiet)
 
     def heard(self, now: int) -> None:
         """Take in a protocol ping or pong: a sign of life without content."""
@@ -228,7 +235,7 @@ class Session:
             times.append(max(due, self._send_at))
         if self._refused:
             times.append(max(self._refused[0][0], self._send_at))
-        if self._left:
+        if self._left or self._quiet:
             times.append(self._send_at)
         return min(times)
 
@@ -291,6 +298,9 @@ class Session:
     def _anew(self, now: int, ts_wall: int) -> Iterator[bytes]:
         topics, leave = self.books.due(now), self._venue.unsubscribe
         left, self._left = self._left, []
+        quiet, self._quiet = self._quiet, {}
+        going = {t.key for t in topics} | {t.key for t in left}
+        topics += [topic for key, topic in quiet.items() if key not in going]
         if (left or topics) and leave is not None:
             yield from leave([*left, *topics], ts_wall)
         if topics:

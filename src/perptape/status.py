@@ -1,13 +1,18 @@
 """How each market is doing, counted at a cost that does not grow with the flood."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
+from perptape.events import NS
 from perptape.session import Line, State, Wanted
+from perptape.venues.venue import Topic
 
 PROBES = 1000
 """Frames a second and wire that are looked at one by one; the rest is shared out like these."""
+QUIET_NS, LONGEST_QUIET_NS = 60 * NS, 3600 * NS
+"""A topic that says nothing for so long is asked for again; each time in vain it is given twice as
+long, up to the second."""
 WORST_FIRST = (
     *("unreachable", "refused", "delisted"),
     *("silent", "late", "connecting", "subscribed", "live"),
@@ -50,12 +55,16 @@ class Track(msgspec.Struct):
     frames: int = 0
     last: int | None = None
     """Monotonic ns of its last data."""
+    asked: int | None = None
+    """When it was last asked for because it said nothing, in monotonic ns."""
+    patience_ns: int = QUIET_NS
+    """How long it may say nothing before it is asked for again."""
 
 
 class Tally:
     """Shares out the frames of one wire to its tracks."""
 
-    def __init__(self, tracks: Sequence[Track], wanted: Sequence[Wanted]) -> None:
+    def __init__(self, tracks: Sequence[Track], wanted: Sequence[Wanted], now: int = 0) -> None:
         self.tracks = list(tracks)
         marks: dict[tuple[bytes, ...], list[int]] = {}
         for at, each in enumerate(wanted):
@@ -63,6 +72,7 @@ class Tally:
         self._marks = list(marks.items())
         self._seen = [0] * len(wanted)
         self._left, self._unseen = PROBES, 0
+        self._begun = now
 
     def count(self, payloads: Sequence[bytes], now: int) -> None:
         """Take in the messages of one socket read."""
@@ -84,6 +94,21 @@ class Tally:
             track.frames += seen + round(self._unseen * seen / max(probed, 1))
         self._seen = [0] * len(self.tracks)
         self._left, self._unseen = PROBES, 0
+
+    def quiet(self, lines: Sequence[Line], slow: Collection[str], now: int) -> list[Topic]:
+        """Give the topics to ask for again: they say nothing, and are not of those that may."""
+        found = []
+        for track, line in zip(self.tracks, lines, strict=True):
+            if line.state not in {State.HEARD, State.LATE} or line.wanted.topic.stream in slow:
+                continue
+            since = max(track.last or 0, track.asked or self._begun)
+            if track.last is not None and track.last > (track.asked or 0):
+                track.patience_ns = QUIET_NS
+            if now - since >= track.patience_ns:
+                found.append(line.wanted.topic)
+                track.asked = now
+                track.patience_ns = min(2 * track.patience_ns, LONGEST_QUIET_NS)
+        return found
 
     def follow(self, lines: Sequence[Line]) -> None:
         """Let each track take the state of its topic; of several, the worst."""

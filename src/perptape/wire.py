@@ -21,7 +21,7 @@ from perptape.guard import Violation, inflate_each
 from perptape.listener import BINARY, TEXT, Listener, closing_words
 from perptape.route import Route
 from perptape.session import Session, Wanted
-from perptape.venues.venue import Venue
+from perptape.venues.venue import Topic, Venue
 
 READ_BYTES = 256 << 10
 """What a plain socket holds for one read, so that a flood leaves the other wires their turn; TLS
@@ -135,6 +135,13 @@ class Wire:
             self._paused = False
             self.session.excuse(self._clock.mono())
             self._transport.underlying_transport.resume_reading()
+
+    def ask_anew(self, topics: Sequence[Topic]) -> None:
+        """Ask again for topics that say nothing."""
+        if self.session is not None and topics and self._lost is None:
+            self.session.ask_anew(topics)
+            self._speak(self.session)
+            self._arm(self.session)
 
     # What the listener tells
 

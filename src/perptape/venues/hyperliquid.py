@@ -385,6 +385,7 @@ HYPERLIQUID = Venue(
     cadence={"l2Book": 6 * NS, "l2Book.fast": NS},
     polls=(HISTORY,),
     read_rest=read_rest,
+    drops_unknown=True,
     replays_trades=True,
     instruments_path=INFO,
     instruments_body=b'{"type":"meta"}',

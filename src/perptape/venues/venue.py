@@ -168,6 +168,8 @@ class Venue(msgspec.Struct, frozen=True):
     polls: tuple[Poll, ...] = ()
     read_rest: Callable[[str, str, bytes], list[Event]] | None = None
     """(what, symbol, REST body) -> what it says about the market: a ``book``, or a poll's."""
+    drops_unknown: bool = False
+    """It ends the connection that asks for a symbol it does not know, without a word."""
     replays_trades: bool = False
     """The first frame of trades after a subscribe is history."""
     inflates: bool = False
