@@ -399,3 +399,26 @@ def test_no_file_is_forgotten(shared):
     assert set(QUOTES) | set(SAID) <= names
     assert {name.split("/")[0] for name in names} == set(FOLDERS)
     assert len(names) > 90
+
+
+NOT_OURS = {
+    "aster": "no venue yet",
+    "bitmex": "closed in 2026",
+    "deribit": "no venue yet",
+    "dydx": "no venue yet",
+    "kraken_futures": "no venue yet",
+    "kucoin_futures": "no venue yet",
+    "lighter": "no venue yet",
+    "mexc_futures": "no venue yet",
+}
+ELSEWHERE = {"okx": "test_okx_samples.py", "hyperliquid": "test_hyperliquid.py"}
+"""Venues whose files are counted in a test of their own."""
+
+
+def test_no_folder_is_forgotten(shared):
+    folders = {p.name for p in (shared / "samples").iterdir()}
+    assert folders == {*FOLDERS, *ELSEWHERE, *NOT_OURS}
+    assert {*FOLDERS, *ELSEWHERE} <= set(VENUES)
+    assert not set(NOT_OURS) & set(VENUES), "its frames are to be asserted now"
+    here = Path(__file__).parent
+    assert all((here / name).exists() for name in ELSEWHERE.values())
