@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perptape import charts
     from perptape.measures.basis import basis, zscores
+    from perptape.measures.carry import carry
     from perptape.measures.clocks import clocks, on_our_clock
     from perptape.measures.gaps import gaps
     from perptape.measures.lead_lag import lead_lag
     from perptape.measures.price_discovery import price_discovery
+    from perptape.measures.settlements import settlements
     from perptape.measures.survival import survival
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
 
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "basis",
+    "carry",
     "charts",
     "clocks",
     "gaps",
@@ -37,12 +40,14 @@ __all__ = [
     "on_our_clock",
     "open",
     "price_discovery",
+    "settlements",
     "survival",
     "zscores",
 ]
 
 _HOMES = {
     "basis": ("perptape.measures.basis", "basis"),
+    "carry": ("perptape.measures.carry", "carry"),
     "charts": ("perptape.charts", None),
     "clocks": ("perptape.measures.clocks", "clocks"),
     "gaps": ("perptape.measures.gaps", "gaps"),
@@ -50,6 +55,7 @@ _HOMES = {
     "on_our_clock": ("perptape.measures.clocks", "on_our_clock"),
     "open": ("perptape.recording", "Recording"),
     "price_discovery": ("perptape.measures.price_discovery", "price_discovery"),
+    "settlements": ("perptape.measures.settlements", "settlements"),
     "survival": ("perptape.measures.survival", "survival"),
     "zscores": ("perptape.measures.basis", "zscores"),
 }
