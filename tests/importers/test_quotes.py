@@ -129,6 +129,7 @@ def test_the_same_rows_in_another_form_are_the_same_tables(place, tmp_path, how)
 def test_cut_into_blocks_of_any_size_it_is_the_same(place, monkeypatch, block):
     monkeypatch.setattr("perptape.importers.quote_files.BLOCK_BYTES", block)
     monkeypatch.setattr("perptape.importers.quotes.ROWS_PER_BATCH", 2)
+    monkeypatch.setattr("perptape.importers.quotes.ROWS_SORTED", block // 20)
     lines = MINUTES.strip().splitlines()
     place.take(place.csv("\n".join(lines[4:] + lines[:4])), map_=place.map('valid_for = "60s"'))
     assert [bid for (bid,) in place.quotes("bid_price")] == [100, 100.5, 102, 104, 103, 106]

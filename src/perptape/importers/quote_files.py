@@ -1,6 +1,6 @@
 """CSV or Parquet of anybody's quotes -> rows of ours, a batch at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +19,8 @@ from perptape.importers.stamps import Wrong, to_ns
 from perptape.instruments import nearest
 
 PARQUET, GZIP = b"PAR1", b"\x1f\x8b"
-BLOCK_BYTES = 16 << 20
-"""Of a CSV, inflated, read at a time."""
+BLOCK_BYTES = 4 << 20
+"""Of a CSV, inflated, read at a time; some are read ahead."""
 ROWS = 1 << 17
 """Of a Parquet file, read at a time."""
 NULLS = ["", "null", "NULL", "Null", "None", "nan", "NaN", "NAN", "n/a", "N/A", "#N/A", "NA"]
@@ -127,6 +127,27 @@ def _complaints(path: Path) -> Iterator[None]:
             f"{path.name} cannot be read ({why}): nothing was imported; fetch the file again, or "
             "see whether it is CSV (the map's delimiter) or Parquet, gzipped or not."
         ) from error
+
+
+def gathered(some: Iterable[Quotes], rows: int) -> Iterator[Quotes]:
+    """Join what is read until there are enough rows to be worth sorting."""
+    held: list[Quotes] = []
+    for quotes in some:
+        held.append(quotes)
+        if sum(len(one.ts_recv) for one in held) >= rows:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[Quotes]) -> Quotes:
+    return Quotes(
+        market=np.concatenate([one.market for one in held]),
+        ts_recv=np.concatenate([one.ts_recv for one in held]),
+        ts_event=pl.concat([one.ts_event.alias("") for one in held]),
+        numbers={name: np.concatenate([one.numbers[name] for one in held]) for name in NUMBERS},
+    )
 
 
 # ---- files --------------------------------------------------------------------------------------
