@@ -179,6 +179,15 @@ def test_a_promised_repetition_that_fails_to_come_needs_no_witness(story, monkey
     assert untrusted(story.read()["a", "quotes"]) == [(9, 20, "stalled")]
 
 
+def test_a_promise_that_all_venues_break_at_once_is_our_own_trouble(story, monkeypatch):
+    monkeypatch.setitem(VENUES, "a", venue("a", cadence={"quotes": NS}))
+    one, other = story.open(0, "a", "quotes"), story.open(0, "b", "quotes")
+    for start, stop in ((0, 20), (30, 50)):
+        steadily(story, one, quote(), start, stop)
+        steadily(story, other, quote(), start, stop)
+    assert untrusted(story.read()["a", "quotes"]) == []
+
+
 def test_a_stall_is_not_learned_as_a_habit(story):
     one, other = story.open(0, "a", "quotes"), story.open(0, "b", "quotes")
     steadily(story, other, quote(), 0, 100)

@@ -34,6 +34,7 @@ LEARN_EVERY = 64
 """So many frames of a stream pass between two looks at its cadence."""
 PAUSE_NS, PAUSE = 1 * NS, 20
 """A stream that said nothing for this long, or so many times its mean gap, was not awake."""
+LATE_NS = 2 * NS
 PROMISED = 3
 """So many repetitions that the venue promises must fail to come."""
 CONTRADICTED_NS = 2 * NS
@@ -113,23 +114,28 @@ class Checks:
         return True
 
     def _others_move(self, stream: Stream, ts: int) -> bool:
-        """Tell whether another venue spoke all the while, of which we know that it does."""
-        if stream.promised_ns:
-            return True
+        """Tell whether another venue spoke all the while, of which we know that it does.
+
+        A promise needs no witness, unless there are some and all of them were as silent: then it
+        was not the stream.
+        """
         begin, end = stream.last + stream.bound // 2, ts - stream.bound // 2
         mine = stream.market.partition(":")[0]
-        return any(
-            peer.awake_since < begin and peer.last > end and peer.gaps >= GAPS
+        others = [
+            peer
             for peer in self._peers[stream.channel, _base(stream)]
-            if not peer.market.startswith(f"{mine}:")
-        )
+            if peer.gaps >= GAPS and not peer.market.startswith(f"{mine}:")
+        ]
+        if not others:
+            return stream.promised_ns > 0
+        return any(peer.awake_since < begin and peer.last > end for peer in others)
 
     def learn(self, stream: Stream, gap: int) -> None:
         """Take in a time between two frames of a stream that is trusted."""
         stream.longest_ns = max(stream.longest_ns, gap)
         floor_ns = FLOOR_NS.get(stream.channel, FLOOR_OTHER_NS)
         if stream.promised_ns:
-            stream.bound = PROMISED * stream.promised_ns + NS
+            stream.bound = PROMISED * stream.promised_ns + LATE_NS
         elif stream.gaps >= GAPS:
             mean_ns = stream.gaps_ns // stream.gaps
             stream.pause = max(PAUSE_NS, PAUSE * mean_ns)
