@@ -153,7 +153,7 @@ def test_the_stream_tells_drift_and_latency():
 
 
 def test_without_round_trips_latency_is_only_relative():
-    rows, delay_ms = streamed(600)
+    rows, delay_ms = streamed(1200)
     heard = ledger([("a", rows[0][0], rows[-1][0])])
     (row,) = pt.clocks(trips([]), quotes=quotes(rows), ledger=heard).venues.rows(named=True)
     assert row["offset_ms"] is None and row["latency_p50_ms"] is None
@@ -172,6 +172,14 @@ def test_negative_latency_is_told_and_not_clipped():
     assert row["latency_least_ms"] == pytest.approx(3 - 50, abs=error) and error < 20
     assert row["latency_least_ms"] < row["latency_p50_ms"] < 0
     assert row["share_negative"] > 0.9 and "after it came" in row["reason"]
+
+
+def test_no_drift_is_read_from_a_short_stream():
+    rows, delay_ms = streamed(60, skew_ppm=0)
+    heard = ledger([("a", rows[0][0], rows[-1][0])])
+    (row,) = pt.clocks(trips([]), quotes=quotes(rows), ledger=heard).venues.rows(named=True)
+    assert row["skew_ppm"] is None
+    assert row["excess_p50_ms"] == pytest.approx(np.median(delay_ms) - delay_ms.min(), abs=1)
 
 
 def test_only_trusted_rows_count_and_a_silent_venue_says_so():

@@ -54,10 +54,10 @@ class Clocks(msgspec.Struct, frozen=True):
     venues: pl.DataFrame
     """One row a venue. ``offset_ms`` and ``error_ms`` hold for all windows. Drift is how fast the
     clock gains on ours: ``skew_low_ppm`` to ``skew_high_ppm`` is what all answers of the longest
-    time without a step allow, ``skew_ppm`` what the stream shows. ``stamp`` is the field that the
-    rest is about, in ``rows`` of trusted time: latencies by the corrected stamp, all wrong by up
-    to ``latency_error_ms``, the share of them below 0, and the excess over the least that was
-    possible then, which needs no offset."""
+    time without a step allow, ``skew_ppm`` what a stream of 10 min or more shows. ``stamp`` is the
+    field that the rest is about, in ``rows`` of trusted time: latencies by the corrected stamp, all
+    wrong by up to ``latency_error_ms``, the share of them below 0, and the excess over the least
+    that was possible then, which needs no offset."""
 
     def offsets_ms(self) -> Mapping[str, float]:
         """By venue, as ``lead_lag`` takes them for the venues' stamps."""

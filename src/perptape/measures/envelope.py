@@ -47,6 +47,17 @@ class Envelope:
         self._sum += float(t.sum())
         self.rows += len(t)
 
+    @property
+    def span_ns(self) -> int:
+        """Time from the first point to the last."""
+        return int(self._hull[-1, 0]) if len(self._hull) else 0
+
+    def flat(self) -> Line | None:
+        """Give the level of the lowest point; ``None`` where there is none."""
+        if self._first is None:
+            return None
+        return Line(self._first, float(self._hull[:, 1].min()), 0.0)
+
     def line(self) -> Line | None:
         """Give the line; ``None`` where all is at one time."""
         hull = self._hull

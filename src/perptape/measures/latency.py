@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from perptape.align import Coin, pieces
-from perptape.events import MS
+from perptape.events import MS, NS
 from perptape.kernels import NEVER, Floats, Ints, recount
 from perptape.measures.counts import MIDDLE, SERIES_SHIFT, SparseCounts, quantiles
-from perptape.measures.envelope import Envelope, Line
+from perptape.measures.envelope import Envelope
 from perptape.measures.mids import Table, placed
 
 AT_ONCE = 1 << 16
@@ -19,6 +19,8 @@ NS_PER_US = 1000
 HALF, MOST = Fraction(1, 2), Fraction(99, 100)
 LEAST_ROWS = 100
 """With fewer stamped rows nothing is said."""
+LEAST_DRIFT_S = 600
+"""In less than this a delay that wanders looks like drift: the least delay is taken as level."""
 Run = tuple[int | None, int | None]
 """Ends of the time in which a clock did not jump; ``None``: none that is known."""
 Offsets = Callable[[Ints], tuple[Floats, Floats]]
@@ -30,7 +32,7 @@ class Delays(NamedTuple):
 
     rows: int = 0
     skew_ppm: float | None = None
-    """How fast the venue's clock gains on ours."""
+    """How fast the venue's clock gains on ours; ``None`` before LEAST_DRIFT_S."""
     least_ms: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
@@ -38,7 +40,7 @@ class Delays(NamedTuple):
     """The worst bound of the offsets that these three were corrected by."""
     share_negative: float | None = None
     excess_p50_ms: float | None = None
-    """Above the line under all."""
+    """Above the line under all; above the least of all where time is too short for drift."""
     excess_p99_ms: float | None = None
     reason: str | None = None
 
@@ -69,8 +71,7 @@ def delays(
     for venue, ts, delay_ns in _stamped(tapes, of):
         within = _within(ts, clocks[venue][0])
         envelopes[venue].add(ts[within], delay_ns[within])
-    lines = {venue: envelope.line() for venue, envelope in envelopes.items()}
-    counts = {venue: _Counted(clocks[venue], lines[venue]) for venue in clocks}
+    counts = {venue: _Counted(clocks[venue], envelopes[venue]) for venue in clocks}
     for venue, ts, delay_ns in _stamped(tapes, of):
         counts[venue].add(ts, delay_ns)
     return {venue: counted.finish() for venue, counted in counts.items()}
@@ -101,8 +102,10 @@ def _within(ts: Ints, run: Run) -> np.ndarray:
 class _Counted:
     """One venue's delays in whole us: corrected by its clock's offset, and above the line."""
 
-    def __init__(self, clock: tuple[Run, Offsets], line: Line | None) -> None:
-        (self._run, self._offsets), self._line = clock, line
+    def __init__(self, clock: tuple[Run, Offsets], envelope: Envelope) -> None:
+        self._run, self._offsets = clock
+        self._drifts = envelope.span_ns >= LEAST_DRIFT_S * NS
+        self._line = envelope.line() if self._drifts else envelope.flat()
         self._counts = SparseCounts(spill=AT_ONCE)
         self.rows = 0
         self._error_ms = 0.0
@@ -130,23 +133,21 @@ class _Counted:
         found = Delays(self.rows)
         if self._line is not None:
             p50, p99 = _quantiles_ms(*self._counts.bins(1))
-            found = found._replace(
-                skew_ppm=-1e6 * self._line.slope, excess_p50_ms=p50, excess_p99_ms=p99
-            )
+            skew = -1e6 * self._line.slope if self._drifts else None
+            found = found._replace(skew_ppm=skew, excess_p50_ms=p50, excess_p99_ms=p99)
         us, counts = self._counts.bins(0)
         if not len(us):
             return found
         p50, p99 = _quantiles_ms(us, counts)
         least = float(us[0]) / US_PER_MS
         early = least + self._error_ms < 0
-        reason = f"stamped up to {-least:.3f} ms after it came: not the time that it was sent"
         return found._replace(
             least_ms=least,
             p50_ms=p50,
             p99_ms=p99,
             error_ms=self._error_ms,
             share_negative=float(counts[us < 0].sum() / counts.sum()),
-            reason=reason if early else None,
+            reason=f"stamped up to {-least:.3f} ms after it came" if early else None,
         )
 
 

@@ -17,6 +17,7 @@ MOST_SKEW = 1e-4
 LEAST_WINDOWS = 3
 """With fewer nothing is said of the drift."""
 UNITS_NS = (NS, MS, 1000)
+"""What stamps may be whole in. Of few stamps it may seem coarser than it is, never finer."""
 WINDOWS = {
     "venue": pl.String,
     "ts_window": TIME,
