@@ -207,7 +207,7 @@ def rest(seat, target, at_ns=0):
 def test_what_was_paid_and_how_often(table, hours):
     seat = table("bybit", funding_interval_h={"bybit:BTC-USDT-PERP": hours})
     (poll,) = BYBIT.polls
-    url = urlsplit(poll.path.format(symbol="BTCUSDT").replace("limit=1&", "limit=3&"))
+    url = urlsplit(poll.path.format(symbol="BTCUSDT").replace("limit=10&", "limit=3&"))
     query = dict(parse_qsl(url.query))
     body = seat.exchange.rest(url.path, query, {}, seat.start_ns).body
     paid = BYBIT.read_rest(poll.what, "BTCUSDT", body)

@@ -50,7 +50,7 @@ INSTRUMENTS = "/v5/market/instruments-info?category=linear&limit=1000"
 HISTORY = Poll(
     what="funding_history",
     channel="funding",
-    path="/v5/market/funding/history?category=linear&limit=1&symbol={symbol}",
+    path="/v5/market/funding/history?category=linear&limit=10&symbol={symbol}",
     every_ns=600 * NS,
 )
 """The rate that was paid; the last one shown before can differ from it."""
