@@ -535,3 +535,33 @@ def test_the_command_says_what_was_left_out(place, capsys):
     assert _run(["import", "quotes", *words], debug=False) == 0
     told = capsys.readouterr().out
     assert "6 quotes of 2 markets, 5 min 00 s (rows 1 without a price). Next: perptape" in told
+
+
+# ---- real recordings ----------------------------------------------------------------------------
+
+
+def test_five_spot_venues_have_the_rows_that_their_author_counted(shared, tmp_path):
+    text = """
+        time = "ts_local"
+        unit = "ms"
+        time_event = "ts_exchange"
+        venue = "{exchange}"
+        instrument = "BTC-USDT-SPOT"
+        instruments = { coinbase = "BTC-USD-SPOT", kraken = "BTC-USD-SPOT" }
+        bid_price = "best_bid"
+        ask_price = "best_ask"
+        valid_for = "10s"
+    """
+    place = Place(tmp_path)
+    files = sorted((shared / "data" / "spot-quotes-5venues-20250926").rglob("*.parquet"))
+    done = place.take(*files, map_=place.map(text=text))
+    assert (done.files, done.tally.unpriced) == (225, 7427)  # Bybit's stream has no quotes
+    counts = place.quotes().group_by(pl.col("venue").cast(pl.String)).len().rows()
+    assert dict(counts) == {"binance": 2639, "okx": 16308, "coinbase": 15843, "kraken": 800}
+    assert {state for state, *_ in place.ledger("bybit")} == {"untrusted"}
+    latency = place.quotes().with_columns(
+        ms=(pl.col("ts_recv") - pl.col("ts_event")).dt.total_microseconds() / 1000
+    )
+    (okx,) = latency.filter(pl.col("venue") == "okx").select(pl.median("ms")).row(0)
+    assert okx == pytest.approx(-703, abs=1)
+    assert verify.verify(place.tape).verdict == "untrusted"

@@ -1,0 +1,90 @@
+"""The pages that teach are run as they stand: maps are written, commands and Python executed."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from perptape.importers.quote_map import QuoteMap, load
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BLOCK = re.compile(r"^```(toml|sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+class Page:
+    """A page's blocks in order, in one directory and one session of Python."""
+
+    def __init__(self, name, place):
+        self.text, self.place = (DOCS / name).read_text(), place
+        self.session, self.said = [], []
+
+    def follow(self):
+        for language, block in BLOCK.findall(self.text):
+            getattr(self, language)(block)
+        self.run([sys.executable, "-W", "error", "-c", "\n".join(self.session)])
+        return "\n".join(self.said)
+
+    def toml(self, block):
+        """The first line of a file in a page is its name."""
+        (self.place / block.splitlines()[0].removeprefix("# ")).write_text(block)
+
+    def python(self, block):
+        self.session.append(block)
+
+    def sh(self, block):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if not words:
+                continue
+            may_fail = words[-2:] == ["||", "true"]
+            words = words[:-2] if may_fail else words
+            assert words.pop(0) in {"perptape", "./run"}, line
+            self.run([sys.executable, "-m", "perptape", *words], may_fail=may_fail)
+
+    def run(self, words, *, may_fail=False):
+        done = subprocess.run(
+            words,
+            cwd=self.place,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"MPLBACKEND": "agg"},
+        )
+        assert may_fail or done.returncode == 0, f"{words}: {done.stderr}"
+        assert "Traceback" not in done.stderr
+        self.said.append(done.stdout)
+
+
+@pytest.fixture
+def minutes(shared, tmp_path):
+    """The public file's place is taken by the selection of its lines that is at hand."""
+    (tmp_path / "2026-02.csv").symlink_to(
+        shared / "data" / "perp-minute-bbo-6venues-202602" / "perp_bbo_minute.csv"
+    )
+    return tmp_path
+
+
+def test_importing_quotes_is_as_its_page_says(minutes):
+    said = Page("import-quotes.md", minutes).follow()
+    assert "377 quotes of 3 markets" in said and "114 without a price" in said
+    assert "binance:BTC-USDT-PERP" in said and (minutes / "minutes.json").is_file()
+
+
+def test_every_map_of_the_page_is_one(tmp_path):
+    page = Page("import-quotes.md", tmp_path)
+    for language, block in BLOCK.findall(page.text):
+        if language == "toml":
+            page.toml(block)
+    venues = {path.name: load(str(path)).venue for path in tmp_path.iterdir()}
+    assert venues == {"tardis-okx.toml": "{exchange}", "minutes.toml": "{exchange}"}
+
+
+def test_the_page_lists_every_key_of_a_map():
+    text = (DOCS / "import-quotes.md").read_text()
+    table = "".join(line for line in text.splitlines() if line.startswith("| `"))
+    for key in (*QuoteMap.__struct_fields__, "like"):
+        assert f"`{key}`" in table, key
