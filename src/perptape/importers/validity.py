@@ -97,8 +97,8 @@ class Course(msgspec.Struct, eq=False):
         begin = spans[0].start if spans else self.ts_last
         if begin > self.ts_first or not spans:
             yield self._stretch(self.ts_first, begin, trusted=False, why=UNPRICED)
-        untils = [*(after.start for after in spans[1:]), self.ts_last]
-        for span, until in zip(spans, untils, strict=False):
+        limits = [*(after.start for after in spans[1:]), self.ts_last]
+        for span, until in zip(spans, limits, strict=False):
             yield span
             if until > span.end:
                 yield self._stretch(span.end, until, trusted=False, why=span.detail)
