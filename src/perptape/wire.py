@@ -140,8 +140,7 @@ class Wire:
         """Ask again for topics that say nothing."""
         if self.session is not None and topics and self._lost is None:
             self.session.ask_anew(topics)
-            self._speak(self.session)
-            self._arm(self.session)
+            self._go_on(self.session)
 
     # What the listener tells
 
@@ -240,17 +239,21 @@ class Wire:
 
     def _arm(self, session: Session) -> None:
         """Wake when the session next has something to do; most reads only put that off."""
+        if self._lost is not None:
+            return  # the timer is the one that cuts it
         if self._timer is not None:
             self._timer.cancel()
-        if self._lost is None:
-            due = session.wake_at
-            wait_s = max(due - self._clock.mono(), 0) / NS
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake, session, due)
+        due = session.wake_at
+        wait_s = max(due - self._clock.mono(), 0) / NS
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake, session, due)
 
     def _wake(self, session: Session, due: int) -> None:
         mono = self._clock.mono()
         if self._paused or mono - due > STALL_NS:
             session.excuse(mono)
+        self._go_on(session)
+
+    def _go_on(self, session: Session) -> None:
         try:
             self._speak(session)
             self._arm(session)

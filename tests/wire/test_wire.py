@@ -16,7 +16,7 @@ from perptape.errors import BadUsage, LostSync, PerptapeError, Refused, Silent, 
 from perptape.events import MS, NS, Kind, Opened
 from perptape.guard import FRAGMENTS, INFLATED_BYTES, MESSAGE_BYTES
 from perptape.route import Route, at, tls_context
-from perptape.venues.venue import Heartbeat
+from perptape.venues.venue import Alive, Heartbeat
 from perptape.wire import UNSENT_BYTES, Wire
 
 TEXT, BINARY, CONT, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
@@ -285,6 +285,20 @@ def test_a_flood_of_pings_whose_answers_are_not_read_is_ended_in_bounded_memory(
     lost, _ = wires.run(wires.live(script, tape=CountingTape()))
     assert str(UNSENT_BYTES) in str(lost)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
+
+
+def test_a_peer_that_reads_no_answer_of_ours_is_cut_and_not_waited_for(wires):
+    """What is left to be written keeps a lawful end away for ever."""
+
+    async def script(peer):
+        peer.reader._transport.pause_reading()  # noqa: SLF001 - a peer that does not read
+        while True:
+            await peer.send(wires.frame(TEXT, b'{"ping":1}'))
+
+    venue = msgspec.structs.replace(wires.ACME, control=lambda _: Alive(b"x" * (64 << 10)))
+    begun = time.monotonic()
+    lost, _ = wires.run(wires.live(script, venue=venue))
+    assert str(UNSENT_BYTES) in str(lost) and time.monotonic() - begun < 8
 
 
 # Gzip
