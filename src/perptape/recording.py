@@ -115,8 +115,9 @@ class Recording:
             return said
         spans = known.select(pl.sum("trusted_s"), pl.sum("untrusted_s")).row(0)
         begin, end = known.select(pl.min("ts_start"), pl.max("ts_end")).row(0)
+        count = known.select(MARKET).n_unique()
         return (
-            f"{said}; {known.select(MARKET).n_unique()} markets, {begin:%Y-%m-%d %H:%M} to "
+            f"{said}; {count} market{'' if count == 1 else 's'}, {begin:%Y-%m-%d %H:%M} to "
             f"{end:%Y-%m-%d %H:%M} UTC, {_percent(*spans)} trusted"
         )
 
