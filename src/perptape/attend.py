@@ -19,6 +19,7 @@ from perptape.errors import PerptapeError, Refused, Silent, Unreachable
 from perptape.events import NS, Note
 from perptape.instruments import Instrument
 from perptape.rest import Rest
+from perptape.resync import Resync
 from perptape.roster import Asked, News, Request, Roster, Verdict
 from perptape.route import Route
 from perptape.session import State, Wanted
@@ -87,11 +88,11 @@ class Attendance:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             asking = [group.create_task(each()) for each in (self._ask_time, self._stir)]
-            await self._hear()
-            for task in asking:
-                task.cancel()
-            for task in self._asking:
-                task.cancel()
+            try:
+                await self._hear()
+            finally:
+                for task in (*asking, *self._asking):
+                    task.cancel()
 
     async def _ask_time(self) -> None:
         for number in itertools.count():
@@ -270,12 +271,23 @@ class Attendance:
     def _fetch_base(self, wire: Wire, topic: Topic) -> None:
         """Ask for the book that a stream of changes goes on from."""
 
-        async def fetch() -> None:
-            book = await self._rest.book(topic)
-            if book is not None and wire.session is not None:
-                wire.session.books.base(topic.key, book.update_id, self._desk.clock.mono())
+        async def fetch(books: Resync) -> None:
+            def is_needed() -> bool:
+                return wire in self._wires and books.needs_base(topic.key)
 
-        task = asyncio.get_running_loop().create_task(fetch())
+            book = None
+            try:
+                book = await self._rest.book(topic, is_needed)
+            finally:
+                now = self._desk.clock.mono()
+                if book is None:
+                    books.no_base(topic.key, now)
+                else:
+                    books.base(topic.key, book.update_id, now)
+
+        if wire.session is None:
+            return
+        task = asyncio.get_running_loop().create_task(fetch(wire.session.books))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 

@@ -104,15 +104,20 @@ class Rest:
             except Unreachable as error:
                 self.note(Note(note="unreachable", reason=str(error)))
 
-    async def book(self, topic: Topic) -> Book | None:
-        """Ask for the book that a stream of changes goes on from; ``None`` if none comes."""
+    async def book(self, topic: Topic, is_needed: Callable[[], bool]) -> Book | None:
+        """Ask for the book that a stream of changes goes on from; ``None`` if none comes.
+
+        ``is_needed`` is asked when its turn has come.
+        """
         read = self._venue.read_rest
-        if read is None or self._clock.mono() < self._banned_until:
+        if read is None:
             return None
         path = self._venue.bases[topic.stream].format(symbol=topic.symbol)
         try:
             async with self._one_book:
                 await asyncio.sleep(max(0, self._book_at - self._clock.mono()) / NS)
+                if not is_needed() or self._clock.mono() < self._banned_until:
+                    return None
                 self._book_at = self._clock.mono() + BOOK_EVERY_NS
             body = await self._get("book", path, symbol=topic.symbol, stream=topic.stream)
             events = read("book", topic.symbol, body)
@@ -159,7 +164,9 @@ class Rest:
     ) -> bytes:
         """Give the body of one answer, to a POST where there is a question. Raises Unreachable."""
         url = self._venue.rest + path
-        sent = self._clock.now()[0]
+        sent, mono = self._clock.now()
+        if mono < self._banned_until:
+            raise Unreachable(f"{url}: it told us to stay away", self._banned_until - mono)
         try:
             async with asyncio.timeout(REST_S):
                 status, headers, body = await self._fetch(url, question)
@@ -180,7 +187,7 @@ class Rest:
         if status != HTTP_OK:
             ts, mono = self._clock.now()
             wait_ns = asked_wait_ns(status, headers, ts)
-            self._banned_until = mono + wait_ns
+            self._banned_until = max(self._banned_until, mono + wait_ns)
             raise Unreachable(f"{url}: HTTP {status}", wait_ns)
         return body
 

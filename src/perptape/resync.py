@@ -30,6 +30,8 @@ class Followed(msgspec.Struct):
     chain: Chain
     void_since: int | None = None
     next_try: int = 0
+    is_asked: bool = False
+    """Its base was asked for, and the call is not over."""
 
 
 class Resync:
@@ -79,12 +81,18 @@ class Resync:
 
     def drop(self, key: str) -> None:
         """Follow a book no longer."""
-        book = self._books.pop(key, None)
-        self._void = [each for each in self._void if each is not book]
+        self.refused(key)
+        self._books.pop(key, None)
+
+    def refused(self, key: str) -> None:
+        """Ask no more for a book that the venue refuses, until it speaks of it."""
+        book = self._books.get(key)
+        if book is not None and book.void_since is not None:
+            self._is_whole(book)
 
     def _is_whole(self, book: Followed) -> None:
         book.void_since = None
-        self._void.remove(book)
+        self._void = [each for each in self._void if each is not book]
 
     @property
     def followed(self) -> bool:
@@ -109,22 +117,29 @@ class Resync:
         return [book.topic for book in found]
 
     def bases_due(self, now: int) -> list[Topic]:
-        """Give the topics whose base is to be asked for now."""
-        found = [b for b in self._void if b.has_base and b.next_try <= now]
+        """Give the topics whose base is to be asked for now; each call must be answered for."""
+        found = [b for b in self._void if b.has_base and not b.is_asked and b.next_try <= now]
         for book in found:
-            book.next_try = now + BASE_AGAIN_NS
+            book.is_asked = True
         return [book.topic for book in found]
+
+    def needs_base(self, key: str) -> bool:
+        """Tell whether a base is of any use by now."""
+        book = self._books.get(key)
+        return book is not None and book.void_since is not None
+
+    def no_base(self, key: str, now: int) -> None:
+        """Take in that no base came: it is asked for again."""
+        book = self._books.get(key)
+        if book is not None:
+            book.is_asked, book.next_try = False, now + BASE_AGAIN_NS
 
     def base(self, key: str, update_id: int | None, now: int) -> None:
         """Take in a base that came by REST; one that is too old is asked for again."""
+        self.no_base(key, now)
         book = self._books.get(key)
-        if book is None:
-            return
-        if book.chain.base(update_id):
-            if book.void_since is not None:
-                self._is_whole(book)
-        else:
-            book.next_try = now + BASE_AGAIN_NS
+        if book is not None and book.chain.base(update_id) and book.void_since is not None:
+            self._is_whole(book)
 
     def _note(self, book: Followed, reason: str) -> None:
         topic = book.topic

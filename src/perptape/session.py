@@ -217,6 +217,7 @@ class Session:
         if all(line is not each for _, each in self._refused):
             self._refused.append((self._heard_at + ASK_AGAIN_NS, line))
         line.state, line.reason = State.REFUSED, reason
+        self.books.refused(line.wanted.topic.key)
         self._note(line.note("refused", reason=reason))
 
     # What is due

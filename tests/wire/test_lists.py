@@ -17,7 +17,7 @@ from perptape.status import Track
 from perptape.tape import Tape, TapeWriter
 from perptape.universe import Rule, Universe
 from perptape.venues import VENUES
-from perptape.venues.venue import Listing, Poll
+from perptape.venues.venue import Link, Listing, Poll
 
 TEXT = 1
 AGAIN_S = 0.15
@@ -396,6 +396,38 @@ def gate_recorded(wires, path, lists, names=("BTC", "ETH")):
             return await ended(at(VENUES["gateio"], origin), path, lists, instruments=named)
 
     return wires.run(main())[1]
+
+
+def test_a_base_that_does_not_come_is_asked_for_once_at_a_time(wires, tmp_path, monkeypatch):
+    asked = []
+
+    async def never(_, topic, is_needed):
+        assert is_needed()
+        asked.append(topic.symbol)
+        await asyncio.sleep(LONG / NS)
+
+    monkeypatch.setattr(attend.Rest, "book", never)
+    lists = Lists(*[BOTH] * 8)
+    books = {
+        "streams": {"books": ("depth",)},
+        "bases": {"depth": "/book"},
+        "link": lambda payload: Link(
+            f"depth.{json.loads(payload)['s']}", is_snapshot=False, update_id=5, follows=4
+        ),
+        "is_data": lambda payload: b'"px"' in payload,
+        "read_rest": lambda *_: [],
+    }
+
+    async def main():
+        async with wires.exchange(teller(wires, []), {"/instruments": lists}) as origin:
+            venue = msgspec.structs.replace(at(listing(wires.ACME), origin), **books)
+            named = ("BTC-USDT-PERP", "ETH-USDT-PERP")
+            await ended(venue, tmp_path / "t", lists, instruments=named, channels=("books",))
+            return [t for t in asyncio.all_tasks() if "fetch" in repr(t)]
+
+    left = wires.run(main())
+    assert sorted(asked) == ["BTC_USDT", "ETH_USDT"]
+    assert left == [], "none outlives its venue"
 
 
 def test_a_contract_size_that_changes_applies_from_the_answer_on(wires, tmp_path):

@@ -8,7 +8,8 @@ import pytest
 
 from perptape import rest as module
 from perptape.clock import Clock
-from perptape.events import Kind, RestAnswer
+from perptape.errors import Unreachable
+from perptape.events import NS, Kind, RestAnswer
 from perptape.rest import Rest, open_client
 from perptape.route import Route, at, tls_context
 from perptape.venues.venue import Poll
@@ -90,6 +91,37 @@ def test_during_a_ban_nothing_is_asked(wires):
     pages = {"/time": (418, b"", b"Retry-After: 60\r\n")}
     _, tape, _ = wires.run(ask(wires, pages, times=3))
     assert [(a.what, a.status) for a in answers(tape)] == [("instruments", 200), ("time", 418)]
+
+
+def test_a_ban_is_of_every_call_and_no_later_answer_shortens_it(wires):
+    asked = []
+
+    def page(status, *headers):
+        def answer(request):
+            asked.append(request.split()[1].decode())
+            return (status, b"", *headers)
+
+        return answer
+
+    async def main():
+        tape = wires.MemoryTape()
+        pages = {"/time": page(429, b"Retry-After: 60\r\n"), "/instruments": page(500)}
+        async with wires.exchange(None, pages) as origin, open_client(Route(tls_context())) as web:
+            rest = Rest(web, at(wires.ACME, origin), tape, Clock())
+            waiting = []
+
+            async def list_too():
+                with pytest.raises(Unreachable):
+                    await rest.ask()
+
+            await asyncio.gather(rest.time(), list_too())  # both are on their way at once
+            with pytest.raises(Unreachable, match="stay away") as told:
+                await rest.ask()
+            waiting.append(told.value.wait_ns)
+            return waiting
+
+    (wait_ns,) = wires.run(main())
+    assert sorted(asked) == ["/instruments", "/time"] and wait_ns > 50 * NS
 
 
 def test_a_list_without_end_is_left(wires, monkeypatch):

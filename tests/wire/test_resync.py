@@ -75,6 +75,18 @@ def test_a_book_that_stays_void_is_asked_for_again_and_at_last_ends_the_wire(lis
         session.books.due(NS + PATIENCE_NS)
 
 
+def test_a_book_that_is_refused_when_asked_anew_does_not_end_the_wire(listen):
+    session = listen("A", "B")
+    session.receive([b"book A 5", b"book B 7", b"book A 6 9"], NS)
+    assert b"unsub A" in said(session, NS)
+    session.receive([b'{"no":["A"],"why":"no such symbol"}'], 2 * NS)
+    for second in range(3, 100):
+        session.receive([b"book B 7"], second * NS)
+        session.to_send(second * NS, 0)
+    session.receive([b"book A 12", b"book A 20 21"], 100 * NS)
+    assert len(session.books.due(100 * NS)) == 1, "it is followed when it comes back"
+
+
 def test_changes_before_their_snapshot_are_waited_for(listen):
     session = listen("A")
     session.receive([b"book A 5 6"], NS)
@@ -96,6 +108,18 @@ def test_a_stream_of_changes_asks_for_its_base_and_again_if_that_is_too_old(list
     assert session.books.bases_due(60 * NS) == [] and session.notes() == []
     session.receive([b"book A 70 71"], 4 * NS)
     assert len(session.notes()) == 1 and len(session.books.bases_due(4 * NS)) == 1
+
+
+def test_a_base_is_asked_for_once_while_the_call_goes_on(listen):
+    session = listen("A", bases=["depth"])
+    session.receive([b"book A 50 60"], NS)
+    assert len(session.books.bases_due(NS)) == 1
+    assert session.books.bases_due(60 * NS) == [], "it waits its turn among many"
+    session.books.no_base("A", 60 * NS)
+    assert session.books.bases_due(60 * NS) == []
+    assert len(session.books.bases_due(60 * NS + BASE_AGAIN_NS)) == 1
+    session.receive([b"book A 70"], 62 * NS)
+    assert not session.books.needs_base("A"), "it came another way"
 
 
 def test_a_frame_that_cannot_be_read_does_not_end_a_wire(listen):
