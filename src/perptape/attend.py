@@ -124,22 +124,9 @@ class Attendance:
 
     def _open(self, wires: asyncio.TaskGroup, wanted: Sequence[Asked]) -> None:
         """Open as many wires as these need; those that are open carry on."""
-        for socket, each in self._shared_out(wanted):
+        for socket, each in shared_out(wanted, self._venue.topics_per_wire):
             self._groups.append(each)
             wires.create_task(self._keep(socket, each))
-
-    def _shared_out(self, wanted: Sequence[Asked]) -> Iterator[tuple[str, list[Asked]]]:
-        """Give what each wire carries, and its socket; what has one key stays together."""
-        by_key: dict[tuple[str, str], list[Asked]] = {}
-        for each in wanted:
-            by_key.setdefault((each[0].topic.socket, each[0].topic.key), []).append(each)
-        sockets: dict[str, list[list[Asked]]] = {}
-        for (socket, _), group in by_key.items():
-            sockets.setdefault(socket, []).append(group)
-        most = max(self._venue.topics_per_wire, 1)
-        for socket, groups in sockets.items():
-            for start in range(0, len(groups), most):
-                yield socket, list(itertools.chain.from_iterable(groups[start : start + most]))
 
     async def _poll(self, poll: Poll) -> None:
         """Ask again and again for what no stream tells."""
@@ -317,6 +304,26 @@ class Attendance:
                 track.state = "silent" if isinstance(lost, Silent) else "connecting"
                 track.error = str(lost)
         return LONGEST_NS if isinstance(lost, Refused) else next(waits)
+
+
+def shared_out(wanted: Sequence[Asked], most: int) -> Iterator[tuple[str, list[Asked]]]:
+    """Give what each wire carries, and its socket: what a symbol has there stays together.
+
+    ``most``: keys a wire may carry.
+    """
+    symbols: dict[tuple[str, str], list[Asked]] = {}
+    for each in wanted:
+        topic = each[0].topic
+        symbols.setdefault((topic.socket, topic.symbol), []).append(each)
+    carried: dict[str, list[Asked]] = {}
+    for (socket, _), group in symbols.items():
+        together = [*carried.get(socket, ()), *group]
+        if len({each.topic.key for each, _ in together}) > most:
+            if socket in carried:
+                yield socket, carried[socket]
+            together = group
+        carried[socket] = together
+    yield from carried.items()
 
 
 def _suspect(wire: Wire) -> str:
