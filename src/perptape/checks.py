@@ -135,7 +135,7 @@ class Checks:
         stream.longest_ns = max(stream.longest_ns, gap)
         floor_ns = FLOOR_NS.get(stream.channel, FLOOR_OTHER_NS)
         if stream.promised_ns:
-            stream.bound = PROMISED * stream.promised_ns + LATE_NS
+            stream.bound = promised_bound(stream)
         elif stream.gaps >= GAPS:
             mean_ns = stream.gaps_ns // stream.gaps
             stream.pause = max(PAUSE_NS, PAUSE * mean_ns)
@@ -318,6 +318,11 @@ class Checks:
             event = replace(event, **{name: getattr(known, name) for name in silent})
         content.known = event
         return event
+
+
+def promised_bound(stream: Stream) -> int:
+    """Give for how long a stream may be silent that the venue promises to repeat."""
+    return PROMISED * stream.promised_ns + LATE_NS
 
 
 def spaced(events: Sequence[Event]) -> list[Event]:

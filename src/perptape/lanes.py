@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from perptape import checks
 from perptape.columns import Quotes
-from perptape.events import NS, Kind, Quote
+from perptape.events import Kind, Quote
 from perptape.tape import Batch
 from perptape.templates import LONGEST, Forms, Ints, Loop, Read, learn
 from perptape.timeline import Stream
@@ -262,7 +262,7 @@ class Ahead:
             int(is_small),
             stream.last if is_small else 0,
             int(not lane.wire.imported),
-            checks.PROMISED * stream.promised_ns + NS if stream.promised_ns else 0,
+            checks.promised_bound(stream) if stream.promised_ns else 0,
             checks.FLOOR_NS.get(stream.channel, checks.FLOOR_OTHER_NS),
             stream.gaps,
             stream.gaps_ns if is_small else 0,
