@@ -70,6 +70,8 @@ class Tally:
         for at, each in enumerate(wanted):
             marks.setdefault(each.topic.marks, []).append(at)
         self._marks = list(marks.items())
+        self._watched: list[tuple[tuple[bytes, ...], list[int]]] = []
+        """Those that may soon be asked for again: they are looked for in every frame."""
         self._seen = [0] * len(wanted)
         self._left, self._unseen = PROBES, 0
         self._begun = now
@@ -86,6 +88,14 @@ class Tally:
                         self._seen[at] += 1
                         self.tracks[at].last = now
                     break
+        for payload in payloads[len(sample) :] if self._watched else ():
+            self._look_for(payload, now)
+
+    def _look_for(self, payload: bytes, now: int) -> None:
+        for marks, fed in self._watched:
+            if all(mark in payload for mark in marks):
+                for at in fed:
+                    self.tracks[at].last = now
 
     def settle(self) -> None:
         """Give each track its frames since the last call, and start anew."""
@@ -97,17 +107,21 @@ class Tally:
 
     def quiet(self, lines: Sequence[Line], slow: Collection[str], now: int) -> list[Topic]:
         """Give the topics to ask for again: they say nothing, and are not of those that may."""
-        found = []
-        for track, line in zip(self.tracks, lines, strict=True):
+        self.settle()  # whether anybody asks for the status or not
+        found, watched = [], set()
+        for at, (track, line) in enumerate(zip(self.tracks, lines, strict=True)):
             if line.state not in {State.HEARD, State.LATE} or line.wanted.topic.stream in slow:
                 continue
             since = max(track.last or 0, track.asked or self._begun)
             if track.last is not None and track.last > (track.asked or 0):
                 track.patience_ns = QUIET_NS
+            if now - since >= track.patience_ns // 2:
+                watched.add(at)
             if now - since >= track.patience_ns:
                 found.append(line.wanted.topic)
                 track.asked = now
                 track.patience_ns = min(2 * track.patience_ns, LONGEST_QUIET_NS)
+        self._watched = [each for each in self._marks if not watched.isdisjoint(each[1])]
         return found
 
     def follow(self, lines: Sequence[Line]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from perptape import ledger
 from perptape.events import NS
 from perptape.session import Session, State
-from perptape.status import LONGEST_QUIET_NS, QUIET_NS, Tally, Track
+from perptape.status import LONGEST_QUIET_NS, PROBES, QUIET_NS, Tally, Track
 from perptape.tape import Tape
 
 
@@ -43,6 +43,18 @@ def test_in_vain_it_is_asked_less_and_less_often(quiet):
     tally.count([b'{"s":"B"}'], 5 * LONGEST_QUIET_NS)
     assert "B" not in ask(5 * LONGEST_QUIET_NS + QUIET_NS - 1)
     assert "B" in ask(5 * LONGEST_QUIET_NS + QUIET_NS), "as patient as at first"
+
+
+def test_what_speaks_in_a_flood_of_others_is_not_quiet(quiet):
+    """Of a flood only some frames are looked at, and those of a calm topic may be none of them."""
+    _, tally, ask = quiet
+    flood = [b'{"s":"A"}'] * (2 * PROBES)
+    asked = []
+    for second in range(0, 600, 5):
+        tally.count(flood, second * NS)
+        tally.count([b'{"s":"B"}'], second * NS)
+        asked += ask(second * NS)
+    assert asked == []
 
 
 def test_what_may_be_quiet_is_left_alone(quiet):
