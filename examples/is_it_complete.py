@@ -1,4 +1,4 @@
-"""Is last night complete? What was not heard, and why.
+"""Is last night complete? How much of each market was heard, and why the rest was not.
 
 ``python examples/is_it_complete.py TAPE``
 """
@@ -9,8 +9,12 @@ import polars as pl
 
 import perptape as pt
 
-ledger = pt.open(sys.argv[1]).ledger().collect()
-lost = ledger.filter(pl.col("state") == "untrusted").with_columns(
-    seconds=(pl.col("ts_end") - pl.col("ts_start")).dt.total_microseconds() / 1e6
-)
-print(lost.group_by("venue", "instrument", "reason").agg(pl.sum("seconds"), pl.len()))
+tape = pt.open(sys.argv[1])
+markets = tape.markets()
+print(tape)
+print(markets.select("venue", "instrument", "channel", "trusted_s", "untrusted_s"))
+
+lost = tape.ledger().filter(pl.col("state") == "untrusted")
+seconds = (pl.col("ts_end") - pl.col("ts_start")).dt.total_nanoseconds().sum() / 1e9
+whys = lost.group_by("venue", "instrument", "channel", "reason").agg(pl.len(), seconds=seconds)
+print(whys.sort("seconds", descending=True, nulls_last=True).collect())
