@@ -4,6 +4,9 @@ Stories of all that befalls a tape are read twice, and after every batch everyth
 remembers is compared, then all rows.
 """
 
+import gzip
+from itertools import islice
+
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -11,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perptape import lanes, tabulate
+from perptape import importers, lanes, ledger, tabulate
 from perptape.columns import columns
 from perptape.events import CHANNELS, MS, NS, Kind, Note, Opened, RestAnswer, Subscription
 from perptape.ledger import Heard, Ledger
@@ -32,8 +35,8 @@ QUOTES = {
     '"b":"%(bid)s","B":"2.5","a":"%(ask)s","A":"0.4","T":%(ms)d,"E":%(ms)d}}',
     "bybit": '{"topic":"orderbook.1.%(symbol)s","ts":%(ms)d,"type":"snapshot","data":{"s":'
     '"%(symbol)s","b":[["%(bid)s","1"]],"a":[["%(ask)s","2"]],"u":%(n)d,"seq":1},"cts":%(ms)d}',
-    "gateio": '{"time":1790000000,"time_ms":%(ms)d,"channel":"futures.book_ticker","event":"update",'
-    '"result":{"t":%(ms)d,"u":%(n)d,"s":"%(symbol)s","b":"%(bid)s","B":7,"a":"%(ask)s","A":8}}',
+    "gateio": '{"time":1790000000,"time_ms":%(ms)d,"channel":"futures.book_ticker",'
+    '"event":"update","result":{"t":%(ms)d,"u":%(n)d,"s":"%(symbol)s","b":"%(bid)s","B":7,"a":"%(ask)s","A":8}}',
 }
 TRADES = {
     "binance": '{"stream":"%(low)s@trade","data":{"e":"trade","E":%(ms)d,"T":%(ms)d,'
@@ -178,7 +181,7 @@ def outside(story, draw, venues):
 def pause(story, draw, venues):
     """Nothing of one venue while another speaks."""
     for _ in range(draw(st.integers(1, 30))):
-        story.now += draw(st.sampled_from([100 * MS, 1 * NS, 7 * NS]))
+        story.now += draw(st.sampled_from([100 * MS, 1 * NS, 2 * NS, 7 * NS]))
         story.say(QUOTES, venues[-1], "BTC")
     story.say(QUOTES, venues[0], "BTC")
 
@@ -323,3 +326,22 @@ def test_no_story_tells_the_ways_apart(few, story):
         patch.setattr(lanes, "FEW", SIZES[few][0])
         patch.setattr(lanes, "A_LANE", SIZES[few][1])
         read_both_ways(story)
+
+
+@pytest.mark.parametrize(
+    ("folder", "venue"), [("usdm", "binance"), ("cm", "binance_coinm"), ("spot", "binance_spot")]
+)
+def test_a_real_recording_becomes_the_same_files(shared, tmp_path, monkeypatch, folder, venue):
+    (*_, recording) = sorted((shared / "data/binance-3markets-btc-20240808" / folder).glob("*.gz"))
+    with gzip.open(recording) as file:
+        lines = list(islice(file, 12_000))
+    (tmp_path / "part.txt").write_bytes(b"".join(lines))
+    importers.run("hftbacktest", [tmp_path / "part.txt"], tmp_path / "tape", venue=venue)
+    slow = tabulate.tabulate(tmp_path / "tape", tmp_path / "slow")
+    monkeypatch.setattr(ledger, "LONG", 0)
+    fast = tabulate.tabulate(tmp_path / "tape", tmp_path / "fast")
+    assert fast.result.intervals == slow.result.intervals
+    assert fast.manifest == slow.manifest  # it holds the hash of every file
+    quotes = sum(f.rows for f in fast.manifest.files if f.path.startswith("quotes"))
+    told = sum(b'@bookTicker"' in line for line in lines)
+    assert quotes == told > 4_000 and fast.in_bulk >= quotes - 2 and not slow.in_bulk

@@ -41,6 +41,10 @@ FRAMES = {
     b'[["84144.0","50.6","0","8"]],"bids":[["84143.0","10.2","0","36"]],"ts":"1790232237145",'
     b'"seqId":123456}]}',
 }
+TRADE = (
+    b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1,"T":1,"s":"BTCUSDT","t":5,'
+    b'"p":"61800.30","q":"0.045","X":"MARKET","m":false}}'
+)
 NAMES = sorted(FRAMES)
 NUMBER = re.compile(rb"[0-9]+(?:\.[0-9]+)?")
 
@@ -201,11 +205,7 @@ def test_a_time_that_a_venue_need_not_say_is_a_miss(learned):
         ("bybit", b"\xff"),
         ("bybit", FRAMES["bybit"].replace(b'"type"', b" " * LONGEST + b'"type"')),
         ("nowhere", FRAMES["bybit"]),
-        (
-            "binance",
-            b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1,"T":1,"s":"BTCUSDT","t":5,'
-            b'"p":"61800.30","q":"0.045","X":"MARKET","m":false}}',
-        ),
+        ("binance", TRADE),
     ],
     ids=["empty-side", "control", "no-json", "long", "no-venue", "trade"],
 )

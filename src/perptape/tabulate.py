@@ -59,6 +59,8 @@ class Tabulated(msgspec.Struct, frozen=True):
     root: Path
     manifest: Manifest
     result: Result
+    in_bulk: int = 0
+    """Quotes that needed no parser: they were exactly of a form that was learned."""
 
 
 def tabulate(
@@ -188,7 +190,8 @@ def _tabulate(tape_path: Path, root: Path, progress: Progress | None) -> Tabulat
         manifest = Manifest(
             source=_fingerprint(tape), files=sorted(made, key=lambda f: f.path), notes=counts
         )
-        return Tabulated(root, tables.replace_all(root, fresh_root, manifest), result)
+        sealed = tables.replace_all(root, fresh_root, manifest)
+        return Tabulated(root, sealed, result, ledger.lanes.taken if ledger.lanes else 0)
 
 
 @contextmanager
