@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from perptape.errors import BadUsage
+from perptape.errors import BadUsage, Failed
 from perptape.kernels import NEVER, Chunk, Ints, Trust
 
 ROWS = 1 << 19
@@ -238,13 +238,20 @@ class _Held:
         return NEVER if self._done else int(self._frame["ts"][-1])
 
     def read_on(self) -> bool:
-        """Have at least two different times in hand, or all that is left; False if that is none."""
+        """Have at least two different times in hand, or all that is left; False if that is none.
+
+        Raises Failed if a row is earlier than the one before.
+        """
         while not self._done and (
             self._frame.is_empty() or self._frame["ts"][0] == self._frame["ts"][-1]
         ):
             piece = next(self._tape, None)
-            self._done = piece is None
-            self._frame = self._frame if piece is None else _joined(self._frame, piece)
+            if piece is None:
+                self._done = True
+                break
+            self._frame = _joined(self._frame, piece)
+            if not self._frame["ts"].is_sorted():
+                raise Failed("Rows are not in receive order: sort them by ts_recv and seq first.")
         return not self._frame.is_empty()
 
     def take(self, until: int) -> pl.DataFrame:
