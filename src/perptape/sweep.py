@@ -2,17 +2,14 @@
 
 A stream is the edge of one pair at one notional, a step function of time: NaN where it is not
 known (one of its markets is not trusted), THIN where the books do not hold so much. ``sweep`` takes
-receive-ordered updates of M markets in chunks of any size and keeps, in the arrays handed in:
-
-- exact sums of every stream, by time and by update event;
-- spans: stretches in which an edge stood open, from a threshold to enter to one to leave;
-- for every opening, what one take would have gained some delays later;
-- how much of an edge was left after some delays;
-- for every pair, the capacity at each threshold, and the most that could be gained.
+receive-ordered updates of M markets in chunks of any size and keeps, in the arrays handed in, exact
+sums of every stream by time and by update event, the capacities of every pair, and through
+:mod:`perptape.spells` what lasts. Stream ``p * N + n`` is pair p at the n-th of N notionals.
 
 A part ``[SINCE, UNTIL)`` of time is measured. Updates before it only build the books; those after
-it only answer for its delays. So parts that meet can be added: what crosses the border is told as
-spans that are CUT there, or UNSURE where hysteresis leaves open whether they were open.
+it only answer for its delays. So parts that meet can be added.
+
+Arrays are handed on by few names at a time: a call with all of them costs more than its work.
 """
 
 from typing import NamedTuple
@@ -20,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from perptape.book import Floats, Ints, apply_updates, compiled
+from perptape.book import Floats, Ints, Shelf, apply_updates, compiled
 from perptape.depth import (
     BPS,
     IS_TOP,
@@ -30,19 +27,18 @@ from perptape.depth import (
     best_size,
     capacity,
     forget,
+    inlined,
     money,
     put_level,
+    reach,
     resume,
     rounded,
 )
 from perptape.kernels import (
     BINS_PER_BPS,
     FINE,
-    LIMB,
-    LOW,
     MANTISSA_SHIFT,
     MOST_BPS,
-    MOST_PRICE,
     NEVER,
     PAGE_BITS,
     SERIES_BITS,
@@ -51,41 +47,47 @@ from perptape.kernels import (
     Trust,
     recount,
 )
-
-THIN = -np.inf
-COARSE_PER_BPS = 100.0
-"""Bins of what is weighted by time."""
-WEIGHT_SHIFT = 40
-"""Names of weights: a series above, a bin or the upper bits of a float below."""
-WEIGHT_MIDDLE = 1 << (WEIGHT_SHIFT - 1)
-HASH = 0x2545F4914F6CDD1D
-SLACK = 8
-"""Entries that an instant may add to a ring."""
+from perptape.spells import (
+    BEGUN_CUT,
+    BEGUN_UNSURE,
+    CLOSED,
+    ENDED_CUT,
+    HOT,
+    IS_LONG,
+    LIVELY,
+    STATE,
+    THIN,
+    USED_SPANS,
+    USED_TAKES,
+    WEIGHT_SHIFT,
+    Automata,
+    Openings,
+    Rings,
+    Terms,
+    Told,
+    Weights,
+    added,
+    go_on,
+    hold,
+    lay,
+    put_step,
+    stand,
+    step,
+    tell,
+    weigh,
+)
 
 SELL, BUY = 1, 2
 """Legs, as bits; both, or neither where it was not a price that changed."""
-CLOSED, OPEN, UNSURE = range(3)
-BEGUN_OPENED, BEGUN_TRUNCATED, BEGUN_CUT, BEGUN_UNSURE, BEGUN_JOINT = range(5)
-ENDED_CLOSED, ENDED_CENSORED, ENDED_CUT, ENDED_OPENED = range(4)
-"""How spans begin and end. JOINT follows an UNSURE one that ENDED_OPENED: it is an opening only
-if it was not open before."""
 
 # The columns of the arrays below.
-NOW, SOONEST, CHANGED, INSTANT, SINCE, UNTIL, LINGER, HAS_BEGUN, IS_CUT, IS_DONE, ROOM, RUN = range(
-    12
-)
-USED_SPANS, USED_TAKES, USED_WEIGHTS, USED = range(4)
+NOW, SOONEST, CHANGED, INSTANT, SINCE, UNTIL, LINGER, HAS_BEGUN, IS_CUT, IS_DONE, RUN = range(11)
 CURSOR, START, END, IS_KNOWN, SIDES, EACH = range(6)
-T, VALUE, KEY, SAME, N, POSITIVE, BACK_POSITIVE, DEFINED_NS, THIN_NS, WAITING = range(10)
-STEPS, HOT, BUSY, SUM, TIME_SUM, STREAM_INTS = 10, 11, 12, 13, 16, 19
+T, FINE_X, KEY, SAME, N, POSITIVE, BACK_POSITIVE, DEFINED_NS, THIN_NS, WAITING = range(10)
+SUM, TIME_SUM, BESIDE_T, STREAM_INTS = 10, 13, 16, 17
 X, GAIN, LEAST, MOST, STREAM_FLOATS = range(5)
-STATE, SPAN_START, BEGUN, OPENER, OPENED, AREA, AUTOMATON_INTS = 0, 1, 2, 3, 4, 5, 8
-PEAK, SPAN_CAPACITY, AUTOMATON_FLOATS = range(3)
-HELD_NS, KEPT_NS, LAGGED_NS, LAG_SUM, LAG_INTS = 0, 1, 2, 3, 6
 PAIR_T, GAIN_NS, BEST_TS, STAMP, PAIR_INTS = range(5)
 BEST_SIZE, BEST_GAIN, NOW_SIZE, NOW_GAIN, PAIR_FLOATS = range(5)
-SPAN_INTS = 10
-"""Automaton, start, end, begun, ended, opener, closer, area in three limbs."""
 
 
 class Updates(NamedTuple):
@@ -93,7 +95,6 @@ class Updates(NamedTuple):
 
     ts: Ints
     market: Ints
-    """-1 is not analysed."""
     starts: Ints
     wholes: NDArray[np.bool_]
     sides: NDArray[np.int8]
@@ -102,7 +103,7 @@ class Updates(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is asked of every pair; read-only."""
+    """What pairs there are; read-only."""
 
     sells: Ints
     buys: Ints
@@ -120,44 +121,39 @@ class Plan(NamedTuple):
     first: Ints
     touched: Ints
     """Market m is of the pairs ``touched[first[m]:first[m + 1]]``."""
+    leaders: Ints
+    """[P] the pair beside which this one is laid, as it is laid beside itself of before by a delay;
+    -1: none"""
+    first_follower: Ints
+    followers: Ints
+    """Beside pair p are laid the pairs ``followers[first_follower[p]:first_follower[p + 1]]``."""
     notionals: Floats
     """Ascending [N]."""
-    enters: Floats
-    """Thresholds [H] in bps; likewise ``leaves``, not above them."""
-    leaves: Floats
-    delays: Ints
-    """Ascending [D], ns."""
+    terms: Terms
 
 
-class State(NamedTuple):
-    """All that is remembered between two chunks, and the sums."""
+class Streams(NamedTuple):
+    """Sums of every stream."""
 
-    run: Ints
-    each: Ints
-    """[M, EACH]"""
-    changed: Ints
-    streams: Ints
-    """[S, STREAM_INTS], S = pairs x notionals"""
+    ints: Ints
+    """[S, STREAM_INTS]"""
     values: Floats
     """[S, STREAM_FLOATS]"""
-    automata: Ints
-    """[S x H, AUTOMATON_INTS]"""
-    peaks: Floats
-    """[S x H, AUTOMATON_FLOATS]"""
-    lags: Ints
-    """[S x H, D, LAG_INTS]"""
-    ring_ts: Ints
-    """[S, R]: the last steps of each stream, as long as a delay may ask for them"""
-    ring_x: Floats
-    cursors: Ints
-    """[S, D]: the step that stood so long ago"""
-    opened_ts: Ints
-    """[S x H, R]: openings that wait for their delays"""
-    opened_gain: Floats
-    """[S x H, R, D]"""
-    answered: Ints
-    """[S x H, D]: openings that this delay has answered"""
-    pairs: Ints
+
+
+class Events(NamedTuple):
+    """Values of streams that wait to be counted."""
+
+    bins: Ints
+    """[S, W]"""
+    weights: Ints
+    counts: Counts
+
+
+class Pairs(NamedTuple):
+    """Capacities and best sizes."""
+
+    ints: Ints
     """[P, PAIR_INTS]"""
     bests: Floats
     """[P, PAIR_FLOATS]"""
@@ -169,544 +165,444 @@ class State(NamedTuple):
     """[P, H]"""
 
 
-class Found(NamedTuple):
-    """What leaves the loop: it stops before any of it is full."""
+class State(NamedTuple):
+    """All that is remembered between two chunks, and the sums."""
 
-    used: Ints
-    spans: Ints
-    """[k, SPAN_INTS]"""
-    span_peaks: Floats
-    """[k, AUTOMATON_FLOATS]"""
-    takes: Ints
-    """[k, 2]: automaton, when it opened"""
-    gains: Floats
-    """[k, D]: NaN not known, THIN not so much there"""
-    waiting_bins: Ints
-    """[S, W]"""
-    waiting_weights: Ints
-    counts: Counts
-    names: Ints
-    """Open hash of weights by time: -1 is free."""
-    weights: Ints
+    run: Ints
+    each: Ints
+    """[M, EACH]"""
+    changed: Ints
+    edges: Floats
+    """[2, N] of the pair at hand: bps, and what is gained"""
+    streams: Streams
+    events: Events
+    pairs: Pairs
+    automata: Automata
+    rings: Rings
+    openings: Openings
+    told: Told
+    weights: Weights
 
 
-@compiled
-def _added(a0: int, a1: int, a2: int, x: int, weight: int) -> tuple[int, int, int]:
-    """Add ``x * weight`` to limbs; |x| < 2**58, 0 <= weight < 2**60."""
-    x0, x1 = x & LOW, x >> LIMB
-    w0, w1 = weight & LOW, weight >> LIMB
-    low = a0 + x0 * w0
-    middle = a1 + x1 * w0 + x0 * w1 + (low >> LIMB)
-    return low & LOW, middle & LOW, a2 + x1 * w1 + (middle >> LIMB)
-
-
-@compiled
+@inlined
 def _fine(x: float) -> int:
     return int(np.rint(min(x, MOST_BPS) * FINE))
 
 
-@compiled
+@inlined
 def _float_bin(x: float) -> int:
     bits = np.float64(x).view(np.int64)
     return int((bits + (1 << (MANTISSA_SHIFT - 1))) >> MANTISSA_SHIFT)
 
 
-@compiled
-def weigh(used: Ints, names: Ints, weights: Ints, name: int, weight: int) -> None:
-    """Add a weight to a name; there is always room, the loop stops at half."""
-    mask = len(names) - 1
-    mixed = name * HASH
-    at = (mixed ^ (mixed >> 29)) & mask
-    while names[at] != name:
-        if names[at] == -1:
-            names[at] = name
-            used[USED_WEIGHTS] += 1
-        else:
-            at = (at + 1) & mask
-    weights[at] += weight
+# ---- sums ---------------------------------------------------------------------------------------
 
 
-@compiled
-def rehash(used: Ints, names: Ints, weights: Ints, of: Ints, amounts: Ints) -> None:
-    """Fill an empty table."""
-    for k in range(len(of)):
-        weigh(used, names, weights, of[k], amounts[k])
+@inlined
+def _last(s: int, now: int, x: float, ints: Ints) -> None:
+    """Let a stream stand at ``x`` until ``now``, within the part."""
+    length = now - ints[s, T]
+    if x > THIN:
+        ints[s, DEFINED_NS] += length
+        ints[s, TIME_SUM], ints[s, TIME_SUM + 1], ints[s, TIME_SUM + 2] = added(
+            ints[s, TIME_SUM], ints[s, TIME_SUM + 1], ints[s, TIME_SUM + 2],
+            ints[s, FINE_X], length,
+        )  # fmt: skip
+    elif x == THIN:
+        ints[s, THIN_NS] += length
 
 
-# ---- time goes on -------------------------------------------------------------------------------
-
-
-@compiled
-def _answer(s: int, until: int, plan: Plan, state: State, found: Found) -> None:
-    """Answer the delays of openings that are over before ``until`` with what the stream says."""
-    enters, delays = plan.enters, plan.delays
-    gain = state.values[s, GAIN]
-    opened_ts, opened_gain, answered = state.opened_ts, state.opened_gain, state.answered
-    mask, used = opened_ts.shape[1] - 1, found.used
-    for a in range(s * len(enters), (s + 1) * len(enters)):
-        opened = state.automata[a, OPENED]
-        for d in range(len(delays)):
-            k = answered[a, d]
-            while k < opened and opened_ts[a, k & mask] + delays[d] < until:
-                opened_gain[a, k & mask, d] = gain
-                k += 1
-                if d == len(delays) - 1:
-                    row, at = used[USED_TAKES], (k - 1) & mask
-                    found.takes[row, 0], found.takes[row, 1] = a, opened_ts[a, at]
-                    found.gains[row] = opened_gain[a, at]
-                    used[USED_TAKES] = row + 1
-                    state.streams[s, BUSY] -= 1
-            answered[a, d] = k
-
-
-@compiled
-def _remember(  # noqa: PLR0913, PLR0917 - all of the state, by name
-    s: int, since: int, until: int, plan: Plan, state: State, found: Found
-) -> None:
-    """Lay what a stream was some delays ago beside what it is from ``since`` until ``until``."""
-    enters, delays = plan.enters, plan.delays
-    ring_ts, ring_x, lags = state.ring_ts, state.ring_x, state.lags
-    x, stop_at = state.values[s, X], state.run[UNTIL]
-    mask, last = ring_ts.shape[1] - 1, state.streams[s, STEPS] - 1
-    is_known, is_thin = not np.isnan(x), x == THIN
-    fine, coarse = 0, 0
-    if is_known and not is_thin:
-        fine = _fine(x)
-        coarse = int(np.rint(min(x, MOST_BPS) * COARSE_PER_BPS)) + WEIGHT_MIDDLE
-    for d in range(len(delays)):
-        k = state.cursors[s, d]
-        at, end = max(since - delays[d], ring_ts[s, k & mask]), until - delays[d]
-        while at < end:
-            stop = end if k == last else min(end, ring_ts[s, (k + 1) & mask])
-            weight = min(stop, stop_at) - at
-            if weight > 0 and is_known:
-                before = ring_x[s, k & mask]
-                for h in range(len(enters)):
-                    if before >= enters[h]:
-                        a = s * len(enters) + h
-                        lags[a, d, HELD_NS] += weight
-                        lags[a, d, KEPT_NS] += weight if x >= enters[h] else 0
-                        if not is_thin:
-                            lags[a, d, LAGGED_NS] += weight
-                            lag = lags[a, d]
-                            lag[LAG_SUM], lag[LAG_SUM + 1], lag[LAG_SUM + 2] = _added(
-                                lag[LAG_SUM], lag[LAG_SUM + 1], lag[LAG_SUM + 2], fine, weight
-                            )
-                            name = ((a * len(delays) + d) << WEIGHT_SHIFT) + coarse
-                            weigh(found.used, found.names, found.weights, name, weight)
-            at = stop
-            if k < last and stop == ring_ts[s, (k + 1) & mask]:
-                k += 1
-        state.cursors[s, d] = k
-
-
-@compiled
-def _go_on(s: int, now: int, plan: Plan, state: State, found: Found) -> None:
-    """Let a stream stand as it is until ``now``."""
-    ints, since = state.streams[s], state.streams[s, T]
-    if now == since:
-        return
-    x = state.values[s, X]
-    if since < ints[HOT]:
-        _remember(s, since, now, plan, state, found)
-    if ints[BUSY]:
-        _answer(s, now, plan, state, found)
-    ints[T] = now
-    if np.isnan(x) or state.run[IS_CUT]:
-        return
-    if x == THIN:
-        ints[THIN_NS] += now - since
-        return
-    ints[DEFINED_NS] += now - since
-    ints[TIME_SUM], ints[TIME_SUM + 1], ints[TIME_SUM + 2] = _added(
-        ints[TIME_SUM], ints[TIME_SUM + 1], ints[TIME_SUM + 2], ints[VALUE], now - since
-    )
-    for a in range(s * len(plan.enters), (s + 1) * len(plan.enters)):
-        span = state.automata[a]
-        if span[STATE] != CLOSED:
-            span[AREA], span[AREA + 1], span[AREA + 2] = _added(
-                span[AREA], span[AREA + 1], span[AREA + 2], ints[VALUE], now - since
-            )
-
-
-@compiled
-def _pair_goes_on(p: int, now: int, plan: Plan, state: State, found: Found) -> None:
-    """Let a pair's capacities and best size stand until ``now``."""
-    since, bests = state.pairs[p, PAIR_T], state.bests
-    state.pairs[p, PAIR_T] = now
-    if now == since or state.run[IS_CUT]:
-        return
-    first = len(state.automata) * len(plan.delays) + p * (len(plan.enters) + 1)
-    for h in range(len(plan.enters)):
-        size = state.capacities[p, h]
-        if size > 0.0:
-            state.capacity_ns[p, h] += now - since
-            name = ((first + h) << WEIGHT_SHIFT) + _float_bin(size)
-            weigh(found.used, found.names, found.weights, name, now - since)
-    if bests[p, NOW_GAIN] > 0.0:
-        state.pairs[p, GAIN_NS] += now - since
-        name = ((first + len(plan.enters)) << WEIGHT_SHIFT) + _float_bin(bests[p, NOW_GAIN])
-        weigh(found.used, found.names, found.weights, name, now - since)
-
-
-# ---- an edge changes ----------------------------------------------------------------------------
-
-
-@compiled
-def _tell(  # noqa: PLR0913, PLR0917 - all of the state, by name
-    a: int, now: int, ended: int, closer: int, state: State, found: Found
-) -> None:
-    """Write a span down."""
-    row, span = found.used[USED_SPANS], state.automata[a]
-    told = found.spans[row]
-    told[0], told[1], told[2], told[3], told[4] = a, span[SPAN_START], now, span[BEGUN], ended
-    told[5], told[6] = span[OPENER], closer
-    told[7], told[8], told[9] = span[AREA], span[AREA + 1], span[AREA + 2]
-    found.span_peaks[row] = state.peaks[a]
-    found.used[USED_SPANS] = row + 1
-
-
-@compiled
-def _open(  # noqa: PLR0913, PLR0917 - all of the state, by name
-    a: int, now: int, begun: int, opener: int, x: float, state: State
-) -> None:
-    span = state.automata[a]
-    span[STATE] = UNSURE if begun == BEGUN_UNSURE else OPEN
-    span[SPAN_START], span[BEGUN], span[OPENER] = now, begun, opener
-    span[AREA] = span[AREA + 1] = span[AREA + 2] = 0
-    state.peaks[a, PEAK], state.peaks[a, SPAN_CAPACITY] = x, 0.0
-
-
-@compiled
-def _await(a: int, s: int, now: int, state: State) -> None:
-    """Let an opening wait for its delays."""
-    if state.answered.shape[1] == 0:
-        return
-    mask, opened = state.opened_ts.shape[1] - 1, state.automata[a, OPENED]
-    state.opened_ts[a, opened & mask] = now
-    state.automata[a, OPENED] = opened + 1
-    state.streams[s, BUSY] += 1
-    if opened - state.answered[a, -1] > mask - SLACK:
-        state.run[ROOM] = 1
-
-
-@compiled
-def _step(  # noqa: PLR0913, PLR0917 - all of the state, by name
-    a: int, s: int, now: int, leg: int, x: float, plan: Plan, state: State, found: Found
-) -> None:
-    """Take an automaton from what its stream was to ``x``."""
-    h = a - s * len(plan.enters)
-    is_open = state.automata[a, STATE]
-    if is_open != CLOSED and np.isnan(x):
-        _tell(a, now, ENDED_CENSORED, 0, state, found)
-        state.automata[a, STATE] = CLOSED
-    elif is_open != CLOSED and x < plan.leaves[h]:
-        _tell(a, now, ENDED_CLOSED, leg, state, found)
-        state.automata[a, STATE] = CLOSED
-    elif is_open == CLOSED and x >= plan.enters[h]:
-        was_known = not np.isnan(state.values[s, X])
-        _open(a, now, BEGUN_OPENED if was_known else BEGUN_TRUNCATED, leg, x, state)
-        if was_known:
-            _await(a, s, now, state)
-    elif is_open == UNSURE and x >= plan.enters[h]:
-        _tell(a, now, ENDED_OPENED, 0, state, found)
-        _open(a, now, BEGUN_JOINT, leg, x, state)
-        _await(a, s, now, state)
-    if state.automata[a, STATE] != CLOSED:
-        state.peaks[a, PEAK] = max(state.peaks[a, PEAK], x)
-
-
-@compiled
-def _hold(s: int, p: int, plan: Plan, state: State) -> None:
-    """Note the capacity of a pair in the spans that are open."""
-    width = len(plan.enters)
-    for h in range(width):
-        a = s * width + h
-        if state.automata[a, STATE] != CLOSED:
-            most = max(state.peaks[a, SPAN_CAPACITY], state.capacities[p, h])
-            state.peaks[a, SPAN_CAPACITY] = most
-
-
-@compiled
-def _put_step(s: int, now: int, x: float, plan: Plan, state: State) -> None:
-    """Keep a step for the delays, if any of them may ask for it."""
-    ints, delays = state.streams[s], plan.delays
-    if len(delays) == 0:
-        return
-    least = plan.enters.min()
-    mask = state.ring_ts.shape[1] - 1
-    if now >= ints[HOT]:
-        ints[STEPS] = 0
-        state.cursors[s] = 0
-    if x >= least:
-        ints[HOT] = NEVER
-    elif ints[HOT] == NEVER:
-        ints[HOT] = now + delays[-1]
-    if now < ints[HOT]:
-        state.ring_ts[s, ints[STEPS] & mask], state.ring_x[s, ints[STEPS] & mask] = now, x
-        ints[STEPS] += 1
-        if ints[STEPS] - state.cursors[s, -1] > mask - SLACK:
-            state.run[ROOM] = 1
-
-
-@compiled
-def _count(s: int, state: State, found: Found) -> None:
+@inlined
+def _count(s: int, back: float, ints: Ints, values: Floats, events: Events) -> None:
     """Count the events at which a stream had its present value."""
-    ints, same, x = state.streams[s], state.streams[s, SAME], state.values[s, X]
-    if same == 0:
-        return
-    ints[SAME] = 0
-    ints[N] += same
-    ints[POSITIVE] += same if x > 0.0 else 0
-    ints[SUM], ints[SUM + 1], ints[SUM + 2] = _added(
-        ints[SUM], ints[SUM + 1], ints[SUM + 2], ints[VALUE], same
+    same, x, w = ints[s, SAME], values[s, X], ints[s, WAITING]
+    ints[s, SAME] = 0
+    ints[s, N] += same
+    ints[s, POSITIVE] += same if x > 0.0 else 0
+    ints[s, BACK_POSITIVE] += same if (1.0 + x / BPS) * back > 1.0 else 0
+    ints[s, SUM], ints[s, SUM + 1], ints[s, SUM + 2] = added(
+        ints[s, SUM], ints[s, SUM + 1], ints[s, SUM + 2], ints[s, FINE_X], same
     )
-    state.values[s, LEAST] = min(state.values[s, LEAST], x)
-    state.values[s, MOST] = max(state.values[s, MOST], x)
-    w = ints[WAITING]
+    values[s, LEAST] = min(values[s, LEAST], x)
+    values[s, MOST] = max(values[s, MOST], x)
     series = (s << SERIES_BITS) + (1 << (SERIES_BITS - 1))
-    found.waiting_bins[s, w] = (series << PAGE_BITS) + ints[KEY]
-    found.waiting_weights[s, w] = same
-    ints[WAITING] = w + 1
-    if w + 1 == found.waiting_bins.shape[1]:
-        recount(found.waiting_bins[s], found.waiting_weights[s], found.counts)
-        ints[WAITING] = 0
+    events.bins[s, w], events.weights[s, w] = (series << PAGE_BITS) + ints[s, KEY], same
+    ints[s, WAITING] = w + 1
+    if w + 1 == events.bins.shape[1]:
+        recount(events.bins[s], events.weights[s], events.counts)
+        ints[s, WAITING] = 0
 
 
-@compiled
-def _turn(  # noqa: PLR0913, PLR0917 - all of the state, by name
-    s: int, now: int, leg: int, x: float, gain: float, back: float,
-    plan: Plan, state: State, found: Found,
-) -> None:  # fmt: skip
-    """Let a stream be ``x`` from ``now`` on."""
-    ints, values = state.streams[s], state.values
-    _go_on(s, now, plan, state, found)
-    if not state.run[IS_CUT]:
-        if ints[SAME]:
-            ints[BACK_POSITIVE] += ints[SAME] if (1 + values[s, X] / BPS) * back > 1.0 else 0
-            _count(s, state, found)
-        for a in range(s * len(plan.enters), (s + 1) * len(plan.enters)):
-            _step(a, s, now, leg, x, plan, state, found)
-    _put_step(s, now, x, plan, state)
+@inlined
+def _set(s: int, x: float, gain: float, ints: Ints, values: Floats) -> None:
     values[s, X], values[s, GAIN] = x, gain
     if x > THIN:
-        ints[VALUE], ints[KEY] = _fine(x), int(np.rint(min(x, MOST_BPS) * BINS_PER_BPS))
+        ints[s, FINE_X], ints[s, KEY] = _fine(x), int(np.rint(min(x, MOST_BPS) * BINS_PER_BPS))
+
+
+@inlined
+def _pair_goes_on(p: int, now: int, first: int, pairs: Pairs, weights: Weights) -> None:
+    """Let a pair's capacities and best size stand until ``now``, within the part."""
+    length, width = now - pairs.ints[p, PAIR_T], pairs.capacities.shape[1]
+    series = first + p * (width + 1)
+    for h in range(width):
+        size = pairs.capacities[p, h]
+        if size > 0.0:
+            pairs.capacity_ns[p, h] += length
+            weigh(weights, ((series + h) << WEIGHT_SHIFT) + _float_bin(size), length)
+    gain = pairs.bests[p, NOW_GAIN]
+    if gain > 0.0:
+        pairs.ints[p, GAIN_NS] += length
+        weigh(weights, ((series + width) << WEIGHT_SHIFT) + _float_bin(gain), length)
+
+
+@inlined
+def _look(p: int, now: int, pairs: Pairs) -> None:
+    """See whether a pair has never been better."""
+    bests = pairs.bests
+    if bests[p, NOW_GAIN] > bests[p, BEST_GAIN]:
+        bests[p, BEST_GAIN], bests[p, BEST_SIZE] = bests[p, NOW_GAIN], bests[p, NOW_SIZE]
+        pairs.ints[p, BEST_TS] = now
+    for h in range(pairs.capacities.shape[1]):
+        most = max(pairs.capacity_most[p, h], pairs.capacities[p, h])
+        pairs.capacity_most[p, h] = most
 
 
 # ---- a pair's edges -----------------------------------------------------------------------------
 
 
-@compiled
-def _weigh_up(  # noqa: C901, PLR0913, PLR0917 - all of the state, by name
-    p: int, now: int, plan: Plan, state: State, ladders: Ladders, found: Found, edges: Floats
+@inlined
+def _weigh_up(  # noqa: PLR0913, PLR0917 - all that a pair has, by name
+    i: int, j: int, kept: float, paid: float, lot: float, notionals: Floats, ladders: Ladders,
+    edges: Floats,
+) -> float:  # fmt: skip
+    """Walk two books for each notional; give the ratio of their best prices after fees."""
+    bids, asks = 2 * i, 2 * j + 1
+    bid, ask = best_price(ladders, bids), best_price(ladders, asks)
+    ratio = bid * kept / (ask * paid)
+    if np.isnan(ratio):
+        return np.nan
+    most = rounded(notionals[-1] / ask, lot)
+    reach(ladders, bids, most)
+    reach(ladders, asks, most)
+    for n in range(len(notionals)):
+        size = rounded(notionals[n] / ask, lot)
+        if size <= 0.0:
+            continue
+        brings = money(ladders.levels, ladders.state, bids, size) * kept
+        costs = money(ladders.levels, ladders.state, asks, size) * paid
+        if np.isnan(brings * costs):
+            break  # greater sizes are not there either
+        edges[0, n], edges[1, n] = BPS * (brings / costs - 1.0), brings - costs
+    return ratio
+
+
+@inlined
+def _stretch(  # noqa: PLR0913, PLR0917 - all that a pair has, by name
+    p: int, i: int, j: int, kept: float, paid: float, lot: float, ratio: float, enters: Floats,
+    ladders: Ladders, pairs: Pairs,
 ) -> None:  # fmt: skip
-    """Walk a pair's books; give its edges in bps and what they gain, [2, N]."""
+    """Find a pair's capacity at each threshold, and its best size."""
+    bids, asks = 2 * i, 2 * j + 1
+    for h in range(len(enters)):
+        wanted = 1.0 + enters[h] / BPS
+        if ratio >= wanted:
+            size = capacity(ladders, bids, asks, kept, paid * wanted)
+            pairs.capacities[p, h] = rounded(size, lot)
+    if ratio > 1.0:
+        size = rounded(best_size(ladders, bids, asks, kept, paid), lot)
+        reach(ladders, bids, size)
+        reach(ladders, asks, size)
+        brings = money(ladders.levels, ladders.state, bids, size) * kept
+        costs = money(ladders.levels, ladders.state, asks, size) * paid
+        if size > 0.0 and brings > costs:
+            pairs.bests[p, NOW_SIZE], pairs.bests[p, NOW_GAIN] = size, brings - costs
+
+
+@inlined
+def _weigh_pair(  # noqa: PLR0913, PLR0917 - all of the state, by name
+    p: int, each: Ints, plan: Plan, ladders: Ladders, pairs: Pairs, edges: Floats
+) -> None:
+    """Find all that a pair is worth now: NaN where it is not known."""
     i, j, r = plan.sells[p], plan.buys[p], plan.rates[p]
-    each, bests, capacities = state.each, state.bests, state.capacities
     kept, paid = plan.kept[p], plan.paid[p]
-    if now > state.pairs[p, PAIR_T]:
-        _pair_goes_on(p, now, plan, state, found)
+    pairs.bests[p, NOW_SIZE] = pairs.bests[p, NOW_GAIN] = 0.0
+    for h in range(pairs.capacities.shape[1]):
+        pairs.capacities[p, h] = 0.0
     is_known = each[i, IS_KNOWN] and each[j, IS_KNOWN] and (r < 0 or each[r, IS_KNOWN])
-    is_known = is_known and not np.isnan(kept * paid)
-    bests[p, NOW_SIZE] = bests[p, NOW_GAIN] = 0.0
-    capacities[p] = 0.0
-    edges[:] = np.nan
+    for n in range(len(plan.notionals)):
+        edges[0, n] = edges[1, n] = THIN if is_known and not np.isnan(kept * paid) else np.nan
     if not is_known:
         return
-    edges[:] = THIN
     if r >= 0 and plan.turned[p]:
         kept *= best_price(ladders, 2 * r)
     elif r >= 0:
         paid *= best_price(ladders, 2 * r + 1)
-    bid, ask = best_price(ladders, 2 * i), best_price(ladders, 2 * j + 1)
-    ratio = bid * kept / (ask * paid)
-    if np.isnan(ratio):
-        return
-    for n in range(len(plan.notionals)):
-        size = rounded(plan.notionals[n] / ask, plan.lots[p])
-        if size <= 0.0:
-            continue
-        brings = money(ladders, 2 * i, size) * kept
-        costs = money(ladders, 2 * j + 1, size) * paid
-        if np.isnan(brings * costs):
-            break  # greater sizes are not there either
-        edges[0, n], edges[1, n] = BPS * (brings / costs - 1.0), brings - costs
-    for h in range(len(plan.enters)):
-        wanted = 1.0 + plan.enters[h] / BPS
-        if ratio >= wanted:
-            size = capacity(ladders, 2 * i, 2 * j + 1, kept, paid * wanted)
-            capacities[p, h] = rounded(size, plan.lots[p])
-    if ratio > 1.0:
-        size = rounded(best_size(ladders, 2 * i, 2 * j + 1, kept, paid), plan.lots[p])
-        brings, costs = money(ladders, 2 * i, size) * kept, money(ladders, 2 * j + 1, size) * paid
-        if size > 0.0 and brings > costs:
-            bests[p, NOW_SIZE], bests[p, NOW_GAIN] = size, brings - costs
+    ratio = _weigh_up(i, j, kept, paid, plan.lots[p], plan.notionals, ladders, edges)
+    enters = plan.terms.enters
+    if ratio > 1.0 or ratio >= 1.0 + enters[0] / BPS:
+        _stretch(p, i, j, kept, paid, plan.lots[p], ratio, enters, ladders, pairs)
 
 
-@compiled
-def _look(p: int, now: int, plan: Plan, state: State) -> None:
-    """See whether a pair has never been better."""
-    bests = state.bests
-    if bests[p, NOW_GAIN] > bests[p, BEST_GAIN]:
-        bests[p, BEST_GAIN], bests[p, BEST_SIZE] = bests[p, NOW_GAIN], bests[p, NOW_SIZE]
-        state.pairs[p, BEST_TS] = now
-    for h in range(len(plan.enters)):
-        most = max(state.capacity_most[p, h], state.capacities[p, h])
-        state.capacity_most[p, h] = most
+@inlined
+def _beside(  # noqa: PLR0913, PLR0917 - all of the state, by name
+    s: int, leader: int, now: int, until: int, enters: Floats, streams: Streams, lags: Ints,
+    weights: Weights,
+) -> None:  # fmt: skip
+    """Lay what a stream and its leader are beside each other, before either changes."""
+    length = min(now, until) - streams.ints[s, BESIDE_T]
+    x, of_leader = streams.values[s, X], streams.values[leader, X]
+    if length > 0 and not np.isnan(x):
+        lay(s, 0, of_leader, x, length, enters, lags, weights)
+    streams.ints[s, BESIDE_T] = now
 
 
-@compiled
-def _flush(  # noqa: C901, PLR0913, PLR0917 - all of the state, by name
-    now: int, is_event: bool, plan: Plan, state: State, ladders: Ladders, found: Found,  # noqa: FBT001
-    edges: Floats,
+@inlined
+def _all_beside(p: int, n: int, now: int, plan: Plan, state: State) -> None:
+    """Lay a pair's stream beside its leader, and its followers beside it."""
+    width, enters, until = len(plan.notionals), plan.terms.enters, state.run[UNTIL]
+    lags, s = state.rings.lags, p * width + n
+    leader = plan.leaders[p]
+    if leader >= 0:
+        other = leader * width + n
+        _beside(s, other, now, until, enters, state.streams, lags, state.weights)
+    for k in range(plan.first_follower[p], plan.first_follower[p + 1]):
+        other = plan.followers[k] * width + n
+        _beside(other, s, now, until, enters, state.streams, lags, state.weights)
+
+
+@inlined
+def _turn(  # noqa: PLR0913, PLR0917 - all of the state, by name
+    s: int, now: int, leg: int, x: float, gain: float, back: float, terms: Terms, state: State
+) -> None:
+    """Let a stream be ``x`` from ``now`` on; it stands open, did so a moment ago, or will."""
+    ints, values, run = state.streams.ints, state.streams.values, state.run
+    before = values[s, X]
+    go_on(
+        s, ints[s, T], now, run[UNTIL], before, values[s, GAIN], ints[s, FINE_X], terms,
+        state.automata, state.rings, state.openings, state.told, state.weights,
+    )  # fmt: skip
+    if not run[IS_CUT]:
+        _last(s, now, before, ints)
+        if ints[s, SAME]:
+            _count(s, back, ints, values, state.events)
+        step(
+            s, now, leg, before, x, terms,
+            state.automata, state.rings, state.openings, state.told,
+        )  # fmt: skip
+    ints[s, T] = now
+    put_step(s, now, x, terms, state.rings, state.told)
+    _set(s, x, gain, ints, values)
+
+
+@inlined
+def _flush(  # noqa: C901, PLR0912 - one loop, for speed
+    now: int, is_event: bool, plan: Plan, state: State, ladders: Ladders  # noqa: FBT001
 ) -> None:  # fmt: skip
     """Take in what changed at ``now``, once all updates of that time are read."""
-    run, each, width = state.run, state.each, len(plan.notionals)
+    run, each, pairs, edges = state.run, state.each, state.pairs, state.edges
+    ints, values, events = state.streams.ints, state.streams.values, state.events
+    counts, terms, least = state.rings.ints, plan.terms, plan.terms.enters[0]
+    width, is_cut, has_leaders = len(plan.notionals), run[IS_CUT], len(plan.followers) > 0
+    weighed = state.rings.lags.shape[0] * state.rings.lags.shape[1]
     run[INSTANT] += 1
     for c in range(run[CHANGED]):
         m = state.changed[c]
-        for k in range(plan.first[m], plan.first[m + 1]):
-            p = plan.touched[k]
-            if state.pairs[p, STAMP] == run[INSTANT]:
+        for at in range(plan.first[m], plan.first[m + 1]):
+            p = plan.touched[at]
+            if pairs.ints[p, STAMP] == run[INSTANT]:
                 continue
-            state.pairs[p, STAMP] = run[INSTANT]
-            i, j, r = plan.sells[p], plan.buys[p], plan.rates[p]
-            leg = (SELL if each[i, SIDES] & 1 else 0) | (BUY if each[j, SIDES] & 2 else 0)
+            pairs.ints[p, STAMP] = run[INSTANT]
+            r, back = plan.rates[p], plan.back[p]
+            leg = SELL if each[plan.sells[p], SIDES] & 1 else 0
+            leg |= BUY if each[plan.buys[p], SIDES] & 2 else 0
             if leg or (r >= 0 and each[r, SIDES]):
-                _weigh_up(p, now, plan, state, ladders, found, edges)
-                if not run[IS_CUT]:
-                    _look(p, now, plan, state)
+                if not is_cut:
+                    _pair_goes_on(p, now, weighed, pairs, state.weights)
+                    pairs.ints[p, PAIR_T] = now
+                _weigh_pair(p, each, plan, ladders, pairs, edges)
+                if not is_cut:
+                    _look(p, now, pairs)
                 for n in range(width):
                     s = p * width + n
                     x, gain = edges[0, n], edges[1, n]
-                    old, was = state.values[s, X], state.values[s, GAIN]
-                    is_same = x == old and (gain == was or (np.isnan(gain) and np.isnan(was)))
-                    if not (is_same or (np.isnan(x) and np.isnan(old))):
-                        _turn(s, now, leg, x, gain, plan.back[p], plan, state, found)
-                    if not run[IS_CUT]:
-                        _hold(s, p, plan, state)
-            if is_event and not run[IS_CUT]:
+                    old = values[s, X]
+                    if x == old and gain == values[s, GAIN]:
+                        continue
+                    if has_leaders and not is_cut:
+                        _all_beside(p, n, now, plan, state)
+                    if counts[s, LIVELY] or ints[s, T] < counts[s, HOT] or x >= least:
+                        _turn(s, now, leg, x, gain, back, terms, state)
+                    else:
+                        if not is_cut:
+                            _last(s, now, old, ints)
+                            if ints[s, SAME]:
+                                _count(s, back, ints, values, events)
+                        ints[s, T] = now
+                        _set(s, x, gain, ints, values)
+                if not is_cut:
+                    for s in range(p * width, (p + 1) * width):
+                        if counts[s, LIVELY]:
+                            hold(s, p, pairs.capacities, state.automata)
+            if is_event and not is_cut:
                 for s in range(p * width, (p + 1) * width):
-                    if state.values[s, X] > THIN:
-                        state.streams[s, SAME] += 1
-    for c in range(run[CHANGED]):
-        each[state.changed[c], SIDES] = 0
-    run[CHANGED] = 0
+                    if values[s, X] > THIN:
+                        ints[s, SAME] += 1
 
 
-@compiled
-def _begin(plan: Plan, state: State, ladders: Ladders, found: Found, edges: Floats) -> None:
+# ---- the part -----------------------------------------------------------------------------------
+
+
+@inlined
+def _begin(plan: Plan, state: State, ladders: Ladders) -> None:
     """Begin the part with what is known just before it."""
-    run, width = state.run, len(plan.notionals)
+    run, pairs, width, terms = state.run, state.pairs, len(plan.notionals), plan.terms
     run[HAS_BEGUN] = 1
     for p in range(len(plan.sells)):
-        state.pairs[p, PAIR_T] = run[SINCE]
-        _weigh_up(p, run[SINCE], plan, state, ladders, found, edges)
-        _look(p, run[SINCE], plan, state)
+        pairs.ints[p, PAIR_T] = run[SINCE]
+        _weigh_pair(p, state.each, plan, ladders, pairs, state.edges)
+        _look(p, run[SINCE], pairs)
         for n in range(width):
-            s, x = p * width + n, edges[0, n]
-            state.streams[s, T] = run[SINCE]
-            _put_step(s, run[SINCE], x, plan, state)
-            state.values[s, X], state.values[s, GAIN] = x, edges[1, n]
-            if x > THIN:
-                state.streams[s, VALUE] = _fine(x)
-                state.streams[s, KEY] = int(np.rint(min(x, MOST_BPS) * BINS_PER_BPS))
-            for h in range(len(plan.enters)):
-                a = s * len(plan.enters) + h
-                if x >= plan.enters[h]:
-                    _open(a, run[SINCE], BEGUN_CUT, 0, x, state)
-                elif x >= plan.leaves[h]:
-                    _open(a, run[SINCE], BEGUN_UNSURE, 0, x, state)
-            _hold(s, p, plan, state)
+            s, x = p * width + n, state.edges[0, n]
+            state.streams.ints[s, T] = state.streams.ints[s, BESIDE_T] = run[SINCE]
+            put_step(s, run[SINCE], x, terms, state.rings, state.told)
+            _set(s, x, state.edges[1, n], state.streams.ints, state.streams.values)
+            for h in range(len(terms.enters)):
+                a = s * len(terms.enters) + h
+                if x >= terms.leaves[h]:
+                    begun = BEGUN_CUT if x >= terms.enters[h] else BEGUN_UNSURE
+                    stand(a, run[SINCE], begun, 0, x, state.automata)
+                    state.rings.ints[s, LIVELY] += 1
+            hold(s, p, pairs.capacities, state.automata)
 
 
-@compiled
-def _cut(plan: Plan, state: State, found: Found) -> None:
+@inlined
+def _stand_still(s: int, now: int, terms: Terms, state: State) -> None:
+    """Let a stream stand until ``now``."""
+    ints, x = state.streams.ints, state.streams.values[s, X]
+    if now > ints[s, T]:
+        go_on(
+            s, ints[s, T], now, state.run[UNTIL], x, state.streams.values[s, GAIN],
+            ints[s, FINE_X], terms,
+            state.automata, state.rings, state.openings, state.told, state.weights,
+        )  # fmt: skip
+        if not state.run[IS_CUT]:
+            _last(s, now, x, ints)
+        ints[s, T] = now
+
+
+@inlined
+def _cut(plan: Plan, state: State) -> None:
     """End the part; delays may still look beyond it."""
-    run, width = state.run, len(plan.notionals)
+    run, width, terms = state.run, len(plan.notionals), plan.terms
+    weighed = state.rings.lags.shape[0] * state.rings.lags.shape[1]
     for p in range(len(plan.sells)):
-        _pair_goes_on(p, run[UNTIL], plan, state, found)
+        _pair_goes_on(p, run[UNTIL], weighed, state.pairs, state.weights)
         for s in range(p * width, (p + 1) * width):
-            _go_on(s, run[UNTIL], plan, state, found)
-            if state.streams[s, SAME] and (1 + state.values[s, X] / BPS) * plan.back[p] > 1.0:
-                state.streams[s, BACK_POSITIVE] += state.streams[s, SAME]
-            _count(s, state, found)
-            for a in range(s * len(plan.enters), (s + 1) * len(plan.enters)):
-                if state.automata[a, STATE] != CLOSED:
-                    _tell(a, run[UNTIL], ENDED_CUT, 0, state, found)
-                    state.automata[a, STATE] = CLOSED
+            _all_beside(p, s - p * width, run[UNTIL], plan, state)
+            _stand_still(s, run[UNTIL], terms, state)
+            if state.streams.ints[s, SAME]:
+                _count(s, plan.back[p], state.streams.ints, state.streams.values, state.events)
+            for a in range(s * len(terms.enters), (s + 1) * len(terms.enters)):
+                if state.automata.ints[a, STATE] != CLOSED:
+                    tell(a, run[UNTIL], ENDED_CUT, 0, state.automata, state.told)
+                    state.rings.ints[s, LIVELY] -= 1
     run[IS_CUT] = 1
 
 
 @compiled
-def settle(plan: Plan, state: State, found: Found) -> None:
+def settle(plan: Plan, state: State) -> None:
     """Answer and count all that waits; nothing comes after it."""
-    end = min(NEVER, state.run[UNTIL] + state.run[LINGER]) if state.run[UNTIL] < NEVER else NEVER
-    for s in range(len(state.streams)):
-        _go_on(s, max(end, state.streams[s, T]), plan, state, found)
-        w = state.streams[s, WAITING]
-        recount(found.waiting_bins[s, :w], found.waiting_weights[s, :w], found.counts)
-        state.streams[s, WAITING] = 0
+    ints, events = state.streams.ints, state.events
+    until = state.run[UNTIL]
+    end = until + state.run[LINGER] if until < NEVER else NEVER
+    for s in range(len(ints)):
+        _stand_still(s, end, plan.terms, state)
+        w = ints[s, WAITING]
+        recount(events.bins[s, :w], events.weights[s, :w], events.counts)
+        ints[s, WAITING] = 0
 
 
 # ---- the pass -----------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def _apply(updates: Updates, k: int, ladders: Ladders, tops: Floats) -> int:
     """Apply one update to its market's book; give the sides that it may have changed, as bits."""
     levels, known, shelf = ladders
-    m, first, last = updates.market[k], updates.starts[k], updates.starts[k + 1]
-    is_top, is_whole = known[2 * m, IS_TOP], updates.wholes[k]
+    m, is_whole = updates.market[k], updates.wholes[k]
     touched = 3 if is_whole else 0
     if is_whole:
         known[2 * m, KNOWN] = known[2 * m + 1, KNOWN] = 0
-    for at in range(first, last):
-        side = updates.sides[at]
+    is_top = known[2 * m, IS_TOP]
+    for at in range(updates.starts[k], updates.starts[k + 1]):
+        side, price, size = updates.sides[at], updates.prices[at], updates.sizes[at]
         touched |= 1 << side
         if is_top:
-            if 1 / MOST_PRICE < updates.prices[at] < MOST_PRICE and updates.sizes[at] > 0.0:
-                put_level(levels, known, 2 * m + side, updates.prices[at], updates.sizes[at])
-        elif not is_whole:
-            forget(levels, known, 2 * m + side, updates.prices[at])
+            if size > 0.0:
+                put_level(levels, known, 2 * m + side, price, size)
+        elif known[2 * m + side, KNOWN]:
+            forget(levels, known, 2 * m + side, price)
     if not is_top:
-        if is_whole:  # so that a book follows from what came since its last snapshot
-            shelf.scales[m], shelf.origin[m] = 0.0, 0
-        scale, origin = shelf.scales[m], shelf.origin[m]
-        apply_updates(
-            updates.starts[k : k + 2], updates.market[k : k + 1], updates.wholes[k : k + 1],
-            updates.sides, updates.prices, updates.sizes, shelf, tops,
-        )  # fmt: skip
-        if shelf.scales[m] != scale or shelf.origin[m] != origin:
-            known[2 * m, KNOWN] = known[2 * m + 1, KNOWN] = 0
-        resume(ladders, 2 * m)
-        resume(ladders, 2 * m + 1)
+        _apply_to_book(updates, k, shelf, known, tops)
+        resume(levels, known, shelf, 2 * m)
+        resume(levels, known, shelf, 2 * m + 1)
     return touched
 
 
-@compiled
-def _has_room(state: State, found: Found) -> bool:
+@inlined
+def _apply_to_book(updates: Updates, k: int, shelf: Shelf, known: Ints, tops: Floats) -> None:
+    m = updates.market[k]
+    if updates.wholes[k]:  # so that a book follows from what came since its last snapshot
+        shelf.scales[m], shelf.origin[m] = 0.0, 0
+    scale, origin = shelf.scales[m], shelf.origin[m]
+    apply_updates(
+        updates.starts[k : k + 2], updates.market[k : k + 1], updates.wholes[k : k + 1],
+        updates.sides, updates.prices, updates.sizes, shelf, tops,
+    )  # fmt: skip
+    if shelf.scales[m] != scale or shelf.origin[m] != origin:  # it was laid out anew
+        known[2 * m, KNOWN] = known[2 * m + 1, KNOWN] = 0
+
+
+@inlined
+def _has_room(state: State) -> bool:
     """Tell whether one more instant finds room for all that it may write."""
-    used, entries = found.used, state.opened_ts.size
+    told, weights, spans = state.told, state.weights, 3 * len(state.automata.ints)
     return (  # type: ignore[no-any-return]
-        state.run[ROOM] == 0
-        and used[USED_SPANS] + 3 * len(state.automata) < len(found.spans)
-        and used[USED_TAKES] + entries < len(found.takes)
-        and 2 * used[USED_WEIGHTS] < len(found.names)
-        and found.counts.table[SPILLED] == 0
+        told.used[IS_LONG] == 0
+        and told.used[USED_SPANS] + spans < len(told.spans)
+        and told.used[USED_TAKES] + state.openings.ts.size < len(told.takes)
+        and 2 * weights.used[0] < len(weights.names)
+        and state.events.counts.table[SPILLED] == 0
     )
+
+
+@inlined
+def _end_trust(m: int, trust: Trust, run: Ints, each: Ints, changed: Ints) -> None:
+    """Know nothing of a market from the end of its trust on, until it is heard again."""
+    run[NOW] = each[m, END]
+    if each[m, IS_KNOWN]:
+        each[m, IS_KNOWN], each[m, SIDES] = 0, 3
+        changed[0], run[CHANGED] = m, 1
+    each[m, CURSOR] += 1
+    at = each[m, CURSOR]
+    more = at < trust.first[m + 1]
+    each[m, START] = trust.starts[at] if more else NEVER
+    each[m, END] = trust.ends[at] if more else NEVER
+    run[SOONEST] = NEVER
+    for other in range(len(each)):
+        run[SOONEST] = min(run[SOONEST], each[other, END])
 
 
 @compiled
 def sweep(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, all of the state by name
-    updates: Updates, k: int, trust: Trust, plan: Plan, state: State, ladders: Ladders, found: Found
+    updates: Updates, k: int, trust: Trust, plan: Plan, state: State, ladders: Ladders
 ) -> int:
     """Take in updates from ``k`` on; give the first not taken in, -1 if they are out of order.
 
     Stops early when something is nearly full: take it away or make room, and call again.
     """
-    run, each, changed = state.run, state.each, state.changed
-    edges, tops = np.empty((2, len(plan.notionals))), np.empty((1, 4))
+    run, each, changed, tops = state.run, state.each, state.changed, np.empty((1, 4))
     is_event = True
     while k < len(updates.ts) and not run[IS_DONE]:
         ts, m = updates.ts[k], updates.market[k]
@@ -715,36 +611,28 @@ def sweep(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, all of the state
                 return -1
             if run[CHANGED]:
                 if run[HAS_BEGUN]:
-                    _flush(run[NOW], is_event, plan, state, ladders, found, edges)
+                    _flush(run[NOW], is_event, plan, state, ladders)
                 for c in range(run[CHANGED]):
                     each[changed[c], SIDES] = 0
                 run[CHANGED] = 0
-                is_event = True
-                if not _has_room(state, found):
+                if not _has_room(state):
                     return k
             nearest = min(ts, run[SOONEST])
             if not run[HAS_BEGUN] and nearest >= run[SINCE]:
-                _begin(plan, state, ladders, found, edges)
+                _begin(plan, state, ladders)
             if not run[IS_CUT] and nearest >= run[UNTIL]:
-                _cut(plan, state, found)
-                if not _has_room(state, found):
+                _cut(plan, state)
+                if not _has_room(state):
                     return k
             if run[IS_CUT] and nearest >= run[UNTIL] + run[LINGER]:
                 run[IS_DONE] = 1
                 break
-            if run[SOONEST] < ts:
-                over = np.argmin(each[:, END])
-                run[NOW] = each[over, END]
-                is_event = False
-                if each[over, IS_KNOWN]:
-                    each[over, IS_KNOWN], each[over, SIDES] = 0, 3
-                    changed[0], run[CHANGED] = over, 1
-                each[over, CURSOR] += 1
-                at = each[over, CURSOR]
-                more = at < trust.first[over + 1]
-                each[over, START] = trust.starts[at] if more else NEVER
-                each[over, END] = trust.ends[at] if more else NEVER
-                run[SOONEST] = each[:, END].min()
+            is_event = run[SOONEST] >= ts
+            if not is_event:
+                over = 0
+                while each[over, END] != run[SOONEST]:
+                    over += 1
+                _end_trust(over, trust, run, each, changed)
                 continue
             run[NOW] = ts
         if m >= 0:

@@ -31,9 +31,10 @@ from perptape.events import MS, NS
 from perptape.fees import base_fees
 from perptape.kernels import BINS_PER_BPS, BPS, FINE, NEVER, Floats
 from perptape.measures.counts import quantiles
+from perptape.measures.legs import delays_of, legs
 from perptape.measures.passes import Part, Sums, median, of_series, partial
 from perptape.measures.scenes import Asked, Entry, Fees, Scene, Table, scene
-from perptape.sweep import COARSE_PER_BPS, WEIGHT_MIDDLE
+from perptape.spells import COARSE_PER_BPS, WEIGHT_MIDDLE
 
 NOTIONALS = (1e3, 1e4, 5e4, 2.5e5)
 DELAYS_MS = (0, 5, 20, 50, 100, 250, 1000)
@@ -67,6 +68,14 @@ DELAY_COLUMNS = {
     "mean_bps": pl.Float64,
     "median_bps": pl.Float64,
     "share": pl.Float64,
+}
+LEG_COLUMNS = {
+    **PAIR,
+    "notional": pl.Float64,
+    "threshold_bps": pl.Float64,
+    "sell_delay_ms": pl.Float64,
+    "buy_delay_ms": pl.Float64,
+    **dict.fromkeys(("held_s", "mean_bps", "median_bps", "share"), pl.Float64),
 }
 SIZE_COLUMNS = {
     **OF_PAIR,
@@ -148,12 +157,11 @@ def edges(  # noqa: PLR0913 - each of them changes the numbers
         books, quotes, ledger, instruments, fees=fees, base=base, ts_from=ts_from, ts_to=ts_to,
         asked=asking(notionals, [threshold_bps], None, delays_ms),
     )  # fmt: skip
-    del leg_delays_ms
     return Edges(
         edges=edge_table(swept),
         delays=delay_table(swept),
         sizes=size_table(swept),
-        legs=pl.DataFrame(schema=DELAY_COLUMNS),
+        legs=_legs(swept, _tables(books), _tables(quotes), leg_delays_ms),
     )
 
 
@@ -230,11 +238,11 @@ def of_pair(swept: Swept, entry: Entry) -> dict[str, object]:
     }
 
 
-def streams(swept: Swept) -> Iterable[tuple[int, Entry, float]]:
+def streams(scene: Scene, asked: Asked) -> Iterable[tuple[int, Entry, float]]:
     """Give number, pair and notional of every stream."""
-    width = len(swept.asked.notionals)
-    for p, entry in enumerate(swept.scene.entries):
-        for n, notional in enumerate(swept.asked.notionals):
+    width = len(asked.notionals)
+    for p, entry in enumerate(scene.entries):
+        for n, notional in enumerate(asked.notionals):
             yield p * width + n, entry, notional
 
 
@@ -246,7 +254,7 @@ def edge_table(swept: Swept) -> pl.DataFrame:
             "notional": notional,
             **_edge_row(swept, s, entry),
         }
-        for s, entry, notional in streams(swept)
+        for s, entry, notional in streams(swept.scene, swept.asked)
     ]
     return pl.DataFrame(rows, schema=EDGE_COLUMNS)
 
@@ -307,7 +315,7 @@ def delay_table(swept: Swept) -> pl.DataFrame:
     """One row for each pair, tier, notional, threshold and delay."""
     asked, part = swept.asked, swept.part
     rows: list[dict[str, object]] = []
-    for s, entry, notional in streams(swept):
+    for s, entry, notional in streams(swept.scene, swept.asked):
         for h, threshold in enumerate(asked.enters_bps):
             for d, delay_ns in enumerate(asked.delays_ns):
                 at = (s * len(asked.enters_bps) + h) * len(asked.delays_ns) + d
@@ -327,6 +335,34 @@ def _lag_row(part: Part, at: int) -> dict[str, object]:
         row["mean_bps"] = lag.fine_ns / (lag.lagged_ns * int(FINE))
         row["median_bps"] = median(bins / COARSE_PER_BPS, weights)
     return row
+
+
+def _legs(
+    swept: Swept, books: list[Table], quotes: list[Table], delays_ms: Sequence[float]
+) -> pl.DataFrame:
+    """One row for each pair, tier, notional, threshold, and delay of either leg."""
+    rows: list[dict[str, object]] = []
+    if len(delays_ms):
+        asked = asking(swept.asked.notionals, swept.asked.enters_bps, None, delays_ms)
+        scene, part = legs(
+            books, quotes, swept.scene, asked, asked.delays_ns,
+            ts_from=swept.ts_from, ts_to=swept.ts_to,
+        )  # fmt: skip
+        rows = [
+            {
+                "sell": scene.entries[entry.leader].sell,
+                "buy": scene.entries[entry.leader].buy,
+                "tier": entry.tier,
+                "notional": notional,
+                "threshold_bps": threshold,
+                **dict(zip(("sell_delay_ms", "buy_delay_ms"), delays_of(entry), strict=True)),
+                **_lag_row(part, s * len(asked.enters_bps) + h),
+            }
+            for s, entry, notional in streams(scene, asked)
+            if entry.leader >= 0
+            for h, threshold in enumerate(asked.enters_bps)
+        ]
+    return pl.DataFrame(rows, schema=LEG_COLUMNS)
 
 
 def size_table(swept: Swept) -> pl.DataFrame:

@@ -1,27 +1,28 @@
 """The pass over the depth: partial -> merge, so that any cut of the time gives the same numbers."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import polars as pl
+from numpy.typing import NDArray
 
-from perptape import sweep
+from perptape import spells, sweep
 from perptape.align import fixed
 from perptape.depth import Ladders
 from perptape.errors import Failed
-from perptape.kernels import NEVER, Floats, Ints
+from perptape.kernels import LIMB, NEVER, Floats, Ints
 from perptape.measures.counts import SparseCounts
 from perptape.measures.scenes import Asked, Scene
 from perptape.measures.updates import Table, needed, updates
-from perptape.sweep import Found, State, Updates
+from perptape.sweep import State, Updates
 
 Each = TypeVar("Each")
 WAITING = 512
 """Values of a stream that are counted together."""
 RING = 64
 """Steps, and openings, that wait for delays at first; it doubles."""
-SPANS = 1 << 12
+TOLD = 1 << 12
+"""Spans, and takes, that are told beyond what an instant may tell."""
 WEIGHTS = 1 << 14
 """Room for weights at first; it doubles."""
 
@@ -110,11 +111,10 @@ class Accumulator:
         self._part = part
         self._plan = scene.plan(asked)
         self._trust = scene.coin.trust(part[0], ts_to)
-        self._state = _state(self._plan, self._trust, part)
-        self._ladders = Ladders.new(np.array([scene.is_top[m] for m in scene.coin.markets]))
-        streams = len(self._state.streams)
+        streams = len(scene.entries) * len(asked.notionals)
         self._counts = SparseCounts(spill=(streams + 1) * WAITING)
-        self._found = _found(self._state, self._counts, len(asked.delays_ns))
+        self._state = _state(self._plan, self._trust, part, self._counts)
+        self._ladders = Ladders.new(np.array([scene.is_top[m] for m in scene.coin.markets]))
         self._spans: list[Spans] = []
         self._takes: list[Takes] = []
 
@@ -130,11 +130,7 @@ class Accumulator:
         """
         k = 0
         while k < len(chunk.ts) and not self.is_done:
-            k = int(
-                sweep.sweep(
-                    chunk, k, self._trust, self._plan, self._state, self._ladders, self._found
-                )
-            )
+            k = int(sweep.sweep(chunk, k, self._trust, self._plan, self._state, self._ladders))
             if k < 0:
                 raise Failed(
                     "Books and quotes are not in receive order: sort them by ts_recv and seq first."
@@ -160,70 +156,67 @@ class Accumulator:
                 )
             )
         )
-        sweep.settle(self._plan, self._state, self._found)
+        sweep.settle(self._plan, self._state)
         self._make_room()
         return self._told()
 
     def _make_room(self) -> None:
-        """Take away what was found, and double what is nearly full."""
-        found, used = self._found, self._found.used
-        spans, takes = int(used[sweep.USED_SPANS]), int(used[sweep.USED_TAKES])
+        """Take away what was told, and double what is nearly full."""
+        state, told = self._state, self._state.told
+        spans, takes = int(told.used[spells.USED_SPANS]), int(told.used[spells.USED_TAKES])
         if spans:
-            self._spans.append(Spans(found.spans[:spans].copy(), found.span_peaks[:spans].copy()))
+            self._spans.append(Spans(told.spans[:spans].copy(), told.peaks[:spans].copy()))
         if takes:
-            self._takes.append(Takes(found.takes[:takes].copy(), found.gains[:takes].copy()))
-        used[sweep.USED_SPANS] = used[sweep.USED_TAKES] = 0
+            self._takes.append(Takes(told.takes[:takes].copy(), told.gains[:takes].copy()))
+        told.used[[spells.USED_SPANS, spells.USED_TAKES]] = 0
+        if told.used[spells.IS_LONG]:
+            state = _longer(state)
+        if 2 * state.weights.used[0] >= len(state.weights.names):
+            state = state._replace(weights=_wider(state.weights))
         self._counts.absorb()
-        if self._state.run[sweep.ROOM]:
-            self._state = _longer(self._state)
-            takes = 2 * self._state.opened_ts.size + SPANS
-            gains = np.empty((takes, found.gains.shape[1]))
-            found = found._replace(takes=np.empty((takes, 2), np.int64), gains=gains)
-        if 2 * used[sweep.USED_WEIGHTS] >= len(found.names):
-            found = _wider(found)
-        self._found = found._replace(counts=self._counts.arrays)
+        self._state = state._replace(events=state.events._replace(counts=self._counts.arrays))
 
     def _told(self) -> Part:
-        state, found = self._state, self._found
-        streams = range(len(state.streams))
+        state, told, table = self._state, self._state.told, self._state.weights
+        streams = range(len(state.streams.ints))
         bins = [self._counts.bins(s) for s in streams]
-        kept = np.flatnonzero(found.names >= 0)
-        order = np.argsort(found.names[kept])
+        kept = np.flatnonzero(table.names >= 0)
+        order = np.argsort(table.names[kept])
         return Part(
             *self._part,
-            sums=tuple(_sums(state.streams[s]) for s in streams),
-            least=state.values[:, sweep.LEAST].copy(),
-            most=state.values[:, sweep.MOST].copy(),
-            lags=tuple(_lag(lag) for lag in state.lags.reshape(-1, sweep.LAG_INTS)),
-            bests=tuple(map(_best, state.pairs, state.bests)),
-            capacity_ns=state.capacity_ns,
-            capacity_most=state.capacity_most,
+            sums=tuple(_sums(state.streams.ints[s]) for s in streams),
+            least=state.streams.values[:, sweep.LEAST].copy(),
+            most=state.streams.values[:, sweep.MOST].copy(),
+            lags=tuple(_lag(lag) for lag in state.rings.lags.reshape(-1, spells.LAG_INTS)),
+            bests=tuple(map(_best, state.pairs.ints, state.pairs.bests)),
+            capacity_ns=state.pairs.capacity_ns,
+            capacity_most=state.pairs.capacity_most,
             spans=Spans(
-                np.concatenate([found.spans[:0], *(s.ints for s in self._spans)]),
-                np.concatenate([found.span_peaks[:0], *(s.floats for s in self._spans)]),
+                np.concatenate([told.spans[:0], *(s.ints for s in self._spans)]),
+                np.concatenate([told.peaks[:0], *(s.floats for s in self._spans)]),
             ),
             takes=Takes(
-                np.concatenate([found.takes[:0], *(t.ints for t in self._takes)]),
-                np.concatenate([found.gains[:0], *(t.gains for t in self._takes)]),
+                np.concatenate([told.takes[:0], *(t.ints for t in self._takes)]),
+                np.concatenate([told.gains[:0], *(t.gains for t in self._takes)]),
             ),
             keys=_joined([named(s, keys) for s, (keys, _) in zip(streams, bins, strict=True)]),
             counts=_joined([counts for _, counts in bins]),
-            names=found.names[kept][order],
-            weights=found.weights[kept][order],
+            names=table.names[kept][order],
+            weights=table.weights[kept][order],
         )
 
 
 def named(series: int, bins: Ints | int) -> Ints:
     """Name bins of a series; those of two series do not mix."""
-    return np.asarray((series << sweep.WEIGHT_SHIFT) + sweep.WEIGHT_MIDDLE + bins)
+    return np.asarray((series << spells.WEIGHT_SHIFT) + spells.WEIGHT_MIDDLE + bins)
 
 
 def of_series(names: Ints, weights: Ints, series: int, *, middle: int) -> tuple[Ints, Ints]:
     """Give the bins of one series, ascending, and what they weigh."""
     low, high = np.searchsorted(
-        names, [series << sweep.WEIGHT_SHIFT, (series + 1) << sweep.WEIGHT_SHIFT]
+        names, [series << spells.WEIGHT_SHIFT, (series + 1) << spells.WEIGHT_SHIFT]
     )
-    return names[low:high] - (series << sweep.WEIGHT_SHIFT) - middle, weights[low:high]
+    return names[low:high] - (series << spells.WEIGHT_SHIFT) - middle, weights[low:high]
 
 
 def _joined(arrays: Sequence[Ints]) -> Ints:
@@ -244,10 +237,10 @@ def _sums(ints: Ints) -> Sums:
 
 def _lag(ints: Ints) -> Lag:
     return Lag(
-        int(ints[sweep.HELD_NS]),
-        int(ints[sweep.KEPT_NS]),
-        int(ints[sweep.LAGGED_NS]),
-        whole(ints[sweep.LAG_SUM :]),
+        int(ints[spells.HELD_NS]),
+        int(ints[spells.KEPT_NS]),
+        int(ints[spells.LAGGED_NS]),
+        whole(ints[spells.LAG_SUM :]),
     )
 
 
@@ -263,89 +256,118 @@ def _best(ints: Ints, floats: Floats) -> Best:
 def whole(limbs: Ints) -> int:
     """Put an exact sum together."""
     low, middle, high = (int(limb) for limb in limbs[:3])
-    return low + (middle << sweep.LIMB) + (high << 2 * sweep.LIMB)
+    return low + (middle << LIMB) + (high << 2 * LIMB)
 
 
 # ---- arrays -------------------------------------------------------------------------------------
 
 
-def _state(plan: sweep.Plan, trust: sweep.Trust, part: tuple[int, int]) -> State:
-    pairs, width, delays = len(plan.sells), len(plan.enters), len(plan.delays)
+def _state(
+    plan: sweep.Plan, trust: sweep.Trust, part: tuple[int, int], counts: SparseCounts
+) -> State:
+    pairs, width, delays = len(plan.sells), len(plan.terms.enters), len(plan.terms.delays)
     streams = pairs * len(plan.notionals)
     automata, markets = streams * width, len(trust.first) - 1
-    each = np.zeros((markets, sweep.EACH), np.int64)
-    heard = trust.first[:-1] < trust.first[1:]
-    each[:, sweep.CURSOR] = trust.first[:-1]
-    each[:, [sweep.START, sweep.END]] = NEVER
-    each[heard, sweep.START] = trust.starts[trust.first[:-1][heard]]
-    each[heard, sweep.END] = trust.ends[trust.first[:-1][heard]]
-    run = np.zeros(sweep.RUN, np.int64)
-    run[sweep.NOW] = -NEVER
-    run[sweep.SOONEST] = each[:, sweep.END].min(initial=NEVER)
-    run[sweep.SINCE], run[sweep.UNTIL] = part
-    run[sweep.LINGER] = plan.delays[-1] if delays else 0
     ints = np.zeros((streams, sweep.STREAM_INTS), np.int64)
-    ints[:, sweep.HOT] = ints[:, sweep.T] = -NEVER
+    ints[:, sweep.T] = -NEVER
     values = np.full((streams, sweep.STREAM_FLOATS), np.nan)
     values[:, sweep.LEAST], values[:, sweep.MOST] = np.inf, -np.inf
     pair_ints = np.zeros((pairs, sweep.PAIR_INTS), np.int64)
     pair_ints[:, sweep.PAIR_T] = -NEVER
+    rings = np.zeros((streams, spells.RING_INTS), np.int64)
+    rings[:, spells.HOT] = -NEVER
+    each = _each(trust)
     return State(
-        run,
+        _run(plan, part, each),
         each,
         np.zeros(markets, np.int64),
-        ints,
-        values,
-        np.zeros((automata, sweep.AUTOMATON_INTS), np.int64),
-        np.zeros((automata, sweep.AUTOMATON_FLOATS)),
-        np.zeros((automata, delays, sweep.LAG_INTS), np.int64),
-        np.zeros((streams, RING), np.int64),
-        np.zeros((streams, RING)),
-        np.zeros((streams, delays), np.int64),
-        np.zeros((automata, RING), np.int64),
-        np.full((automata, RING, delays), np.nan),
-        np.zeros((automata, delays), np.int64),
-        pair_ints,
-        np.zeros((pairs, sweep.PAIR_FLOATS)),
-        np.zeros((pairs, width)),
-        np.zeros((pairs, width), np.int64),
-        np.zeros((pairs, width)),
+        np.zeros((2, len(plan.notionals))),
+        sweep.Streams(ints, values),
+        sweep.Events(
+            np.zeros((streams, WAITING), np.int64),
+            np.zeros((streams, WAITING), np.int64),
+            counts.arrays,
+        ),
+        sweep.Pairs(
+            pair_ints,
+            np.zeros((pairs, sweep.PAIR_FLOATS)),
+            np.zeros((pairs, width)),
+            np.zeros((pairs, width), np.int64),
+            np.zeros((pairs, width)),
+        ),
+        spells.Automata(
+            np.zeros((automata, spells.AUTOMATON_INTS), np.int64),
+            np.zeros((automata, spells.AUTOMATON_FLOATS)),
+        ),
+        spells.Rings(
+            rings,
+            np.zeros((streams, RING), np.int64),
+            np.zeros((streams, RING)),
+            np.zeros((streams, delays), np.int64),
+            np.zeros(
+                (automata, max(delays, int(len(plan.followers) > 0)), spells.LAG_INTS), np.int64
+            ),
+        ),
+        spells.Openings(
+            np.zeros((automata, RING), np.int64),
+            np.full((automata, RING, delays), np.nan),
+            np.zeros((automata, delays), np.int64),
+        ),
+        _told(automata, RING, delays),
+        spells.Weights(
+            np.zeros(1, np.int64), np.full(WEIGHTS, -1, np.int64), np.zeros(WEIGHTS, np.int64)
+        ),
     )
 
 
-def _found(state: State, counts: SparseCounts, delays: int) -> Found:
-    spans = 6 * len(state.automata) + SPANS
-    takes = 2 * state.opened_ts.size + SPANS
-    return Found(
-        np.zeros(sweep.USED, np.int64),
-        np.zeros((spans, sweep.SPAN_INTS), np.int64),
-        np.zeros((spans, sweep.AUTOMATON_FLOATS)),
+def _each(trust: sweep.Trust) -> Ints:
+    each = np.zeros((len(trust.first) - 1, sweep.EACH), np.int64)
+    first = trust.first[:-1]
+    heard = first < trust.first[1:]
+    each[:, sweep.CURSOR] = first
+    each[:, [sweep.START, sweep.END]] = NEVER
+    each[heard, sweep.START] = trust.starts[first[heard]]
+    each[heard, sweep.END] = trust.ends[first[heard]]
+    return each
+
+
+def _run(plan: sweep.Plan, part: tuple[int, int], each: Ints) -> Ints:
+    run = np.zeros(sweep.RUN, np.int64)
+    run[sweep.NOW] = -NEVER
+    run[sweep.SOONEST] = each[:, sweep.END].min(initial=NEVER)
+    run[sweep.SINCE], run[sweep.UNTIL] = part
+    run[sweep.LINGER] = plan.terms.delays.max(initial=0)
+    return run
+
+
+def _told(automata: int, ring: int, delays: int) -> spells.Told:
+    spans, takes = 6 * automata + TOLD, 2 * automata * ring + TOLD
+    return spells.Told(
+        np.zeros(spells.USED, np.int64),
+        np.zeros((spans, spells.SPAN_INTS), np.int64),
+        np.zeros((spans, spells.AUTOMATON_FLOATS)),
         np.zeros((takes, 2), np.int64),
         np.zeros((takes, delays)),
-        np.zeros((len(state.streams), WAITING), np.int64),
-        np.zeros((len(state.streams), WAITING), np.int64),
-        counts.arrays,
-        np.full(WEIGHTS, -1, np.int64),
-        np.zeros(WEIGHTS, np.int64),
     )
 
 
 def _longer(state: State) -> State:
     """Double the rings; entry k lies at k modulo their length."""
-    state.run[sweep.ROOM] = 0
-    size = state.ring_ts.shape[1]
-    last = state.streams[:, sweep.STEPS]
-    opened = state.automata[:, sweep.OPENED]
+    rings, openings = state.rings, state.openings
+    steps, opened = rings.ints[:, spells.STEPS], state.automata.ints[:, spells.OPENED]
+    automata, delays = openings.answered.shape
     return state._replace(
-        ring_ts=_unrolled(state.ring_ts, last, size),
-        ring_x=_unrolled(state.ring_x, last, size),
-        opened_ts=_unrolled(state.opened_ts, opened, size),
-        opened_gain=_unrolled(state.opened_gain, opened, size),
+        rings=rings._replace(ts=_unrolled(rings.ts, steps), x=_unrolled(rings.x, steps)),
+        openings=openings._replace(
+            ts=_unrolled(openings.ts, opened), gain=_unrolled(openings.gain, opened)
+        ),
+        told=_told(automata, 2 * openings.ts.shape[1], delays),
     )
 
 
-def _unrolled(ring: np.ndarray, ends: Ints, size: int) -> np.ndarray:  # type: ignore[type-arg]
-    """Lay the last ``size`` entries before each end out in a ring of twice the length."""
+def _unrolled(ring: NDArray[Any], ends: Ints) -> NDArray[Any]:
+    """Lay all entries before each end out in a ring of twice the length."""
+    size = ring.shape[1]
     longer = np.zeros((len(ring), 2 * size, *ring.shape[2:]), ring.dtype)
     places = np.maximum(ends[:, None] - size, 0) + np.arange(size)
     rows = np.arange(len(ring))[:, None]
@@ -353,12 +375,13 @@ def _unrolled(ring: np.ndarray, ends: Ints, size: int) -> np.ndarray:  # type: i
     return longer
 
 
-def _wider(found: Found) -> Found:
-    names, weights = np.full(2 * len(found.names), -1), np.zeros(2 * len(found.names), np.int64)
-    found.used[sweep.USED_WEIGHTS] = 0
-    kept = found.names >= 0
-    sweep.rehash(found.used, names, weights, found.names[kept], found.weights[kept])
-    return found._replace(names=names, weights=weights)
+def _wider(table: spells.Weights) -> spells.Weights:
+    size, kept = 2 * len(table.names), table.names >= 0
+    wider = spells.Weights(
+        np.zeros(1, np.int64), np.full(size, -1, np.int64), np.zeros(size, np.int64)
+    )
+    spells.weigh_again(wider, table.names[kept], table.weights[kept])
+    return wider
 
 
 # ---- partial, merge -----------------------------------------------------------------------------
@@ -437,8 +460,3 @@ def median(values: Floats, weights: Ints) -> float | None:
         return None
     below = np.cumsum(weights)
     return float(values[np.searchsorted(2 * below, below[-1])])
-
-
-def frame(rows: Sequence[dict[str, object]], schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-    """Make a frame of rows, with its columns even where there are none."""
-    return pl.DataFrame(rows, schema=schema)

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from perptape.align import Coin, Spans, coin, fixed, quote_of
+from perptape.spells import Terms
 from perptape.sweep import Plan
 
 Table = pl.DataFrame | pl.LazyFrame
@@ -43,6 +44,8 @@ class Entry(msgspec.Struct, frozen=True):
     """The market whose prices turn one quote currency into the other."""
     is_turned: bool = False
     """Its bid turns what the sale brings; else its ask what the purchase costs."""
+    leader: int = -1
+    """The number of the pair beside which this one is laid."""
 
     @property
     def same_quote(self) -> bool:
@@ -80,6 +83,10 @@ class Scene(msgspec.Struct, frozen=True):
                 of_market[places[market]].append(p)
         first = np.cumsum([0, *map(len, of_market)])
         touched = [p for own in of_market for p in own]
+        after: list[list[int]] = [[] for _ in self.entries]
+        for p, entry in enumerate(self.entries):
+            if entry.leader >= 0:
+                after[entry.leader].append(p)
         return Plan(
             sells=_ints(places[e.sell] for e in self.entries),
             buys=_ints(places[e.buy] for e in self.entries),
@@ -91,10 +98,15 @@ class Scene(msgspec.Struct, frozen=True):
             turned=fixed(np.array([e.is_turned for e in self.entries], np.bool_)),
             first=_ints(first.tolist()),
             touched=_ints(touched),
+            leaders=_ints(e.leader for e in self.entries),
+            first_follower=_ints(np.cumsum([0, *map(len, after)]).tolist()),
+            followers=_ints(p for own in after for p in own),
             notionals=_floats(asked.notionals),
-            enters=_floats(asked.enters_bps),
-            leaves=_floats(asked.leaves_bps),
-            delays=_ints(asked.delays_ns),
+            terms=Terms(
+                enters=_floats(asked.enters_bps),
+                leaves=_floats(asked.leaves_bps),
+                delays=_ints(asked.delays_ns),
+            ),
         )
 
 
