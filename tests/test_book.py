@@ -95,7 +95,7 @@ def test_a_hole_before_the_base_does_not_count_against_it():
 
 
 def test_a_base_takes_in_what_came_before_it():
-    course = Course.new()
+    course = Course.new(has_base=True)
     course.take(change(8, 5, bids=[(1.0, 9.0)]), 1)
     course.take(change(12, 8, bids=[(2.0, 5.0), (3.0, 0.0)], asks=[(4.0, 1.0)]), 2)
     book = course.base(whole(8, bids=[(3.0, 1.0), (1.0, 7.0)], asks=[(5.0, 2.0)]), 3)
@@ -105,12 +105,28 @@ def test_a_base_takes_in_what_came_before_it():
 
 
 def test_what_waits_for_a_base_is_bounded():
-    course = Course.new()
-    for n in range(PENDING + 10):
-        course.take(change(n + 1, n), n)
-    assert len(course.pending) == PENDING
+    course = Course.new(has_base=True)
+    for n in range(3 * PENDING):
+        course.take(change(n + 1, n, bids=[(n % 50 + 1.0, 1.0)]), n)
+    assert len(course.bids) == 50, "of a price the last change is all that matters"
+    for n in range(3 * PENDING, 5 * PENDING):
+        course.take(change(n + 1, n, asks=[(n + 1.0, 1.0)]), n)
+        assert len(course.bids) + len(course.asks) <= PENDING
     assert course.base(whole(5), 1) is None
-    assert course.base(whole(15), 1).update_id == PENDING + 10
+    assert course.base(whole(5 * PENDING - 1000), 1).update_id == 5 * PENDING
+
+
+def test_where_no_base_will_come_nothing_waits_for_one():
+    course = Course.new(has_base=False)
+    for n in range(1000):
+        assert course.take(change(n + 1, n, bids=[(n + 1.0, 1.0)]), n) is VOID
+    assert not (course.bids or course.asks or course.newest)
+
+
+def test_a_snapshot_of_the_stream_is_not_ahead_of_it_for_long():
+    """Only a base that came beside the stream may be; else the ids began anew, unannounced."""
+    steps = [(n, n + 1) for n in range(OLD_IN_A_ROW + 1)]
+    assert verdicts(Chain(), 1000, *steps)[-1] is HOLE
 
 
 prices = st.one_of(

@@ -225,7 +225,8 @@ def test_a_book_without_its_snapshot_is_no_book(story):
     assert [(a, ok, why) for a, _, ok, why in spans] == [(0, False, "start"), (2, True, "shutdown")]
 
 
-def test_a_base_by_rest_makes_the_book_whole_with_what_came_before_it(story):
+def test_a_base_by_rest_makes_the_book_whole_with_what_came_before_it(story, monkeypatch):
+    monkeypatch.setitem(VENUES, "a", venue("a", bases={"books": "/book"}))
     one = story.open(0, "a", "books")
     story.wires[9] = "a"
     story.say(1, one, book(6, 5, bids=[(100.5, 2.0)]))

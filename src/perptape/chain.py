@@ -33,6 +33,8 @@ class Chain(msgspec.Struct):
     run_last: int | None = None
     _is_fresh: bool = False
     """Nothing was applied to the snapshot yet."""
+    _is_base: bool = False
+    """Likewise, and it came by REST."""
     _old: int = 0
 
     def step(self, update_id: int | None, follows: int | None, *, is_snapshot: bool) -> Verdict:
@@ -52,7 +54,7 @@ class Chain(msgspec.Struct):
             return self._apply(update_id)
         if self._is_fresh and 0 <= follows <= self.last < update_id:
             return self._apply(update_id)
-        most = OLD_AFTER_BASE if self._is_fresh else OLD_IN_A_ROW
+        most = OLD_AFTER_BASE if self._is_base else OLD_IN_A_ROW
         if 0 <= follows < update_id <= self.last and self._old < most:
             self._old += 1
             return Verdict.OLD
@@ -62,17 +64,17 @@ class Chain(msgspec.Struct):
 
     def _apply(self, update_id: int | None) -> Verdict:
         self.last = self.last if update_id is None else update_id
-        self._is_fresh, self._old = False, 0
+        self._is_fresh, self._is_base, self._old = False, False, 0
         return Verdict.APPLY
 
     def _begin(self, update_id: int | None) -> None:
         self.last, self.is_void, self._is_fresh, self._old = update_id, False, True, 0
-        self.run_first = self.run_last = None
+        self._is_base, self.run_first, self.run_last = False, None, None
 
     def void(self) -> None:
         """Have no book from here on."""
         self.last, self.is_void, self._is_fresh, self._old = None, True, False, 0
-        self.run_first = self.run_last = None
+        self._is_base, self.run_first, self.run_last = False, None, None
 
     def base(self, update_id: int | None) -> bool:
         """Begin from a book that came by REST; False if updates between it and ours are lost.
@@ -85,6 +87,7 @@ class Chain(msgspec.Struct):
         if first is not None and update_id is not None and first > update_id:
             return False
         self._begin(update_id)
+        self._is_base = True
         if last is not None and update_id is not None and last > update_id:
-            self.last, self._is_fresh = last, False
+            self.last, self._is_fresh, self._is_base = last, False, False
         return True

@@ -204,7 +204,7 @@ class Checks:
         del seq
         assert isinstance(event, Book)  # noqa: S101
         if content.course is None:
-            content.course = Course.new()
+            content.course = Course.new(has_base=stream.has_base)
         course, before, last = content.course, content.course.chain.last, content.course.last
         verdict = course.take(event, ts)
         if verdict is Verdict.APPLY:

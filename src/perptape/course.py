@@ -1,70 +1,94 @@
 """What makes updates a book: which of them may be applied, and what waits for a base."""
 
-from collections import deque
+from collections.abc import Iterable
 from typing import Self
 
 import msgspec
 
 from perptape.chain import Chain, Verdict
-from perptape.events import Book
+from perptape.events import Book, Level
 
-PENDING = 5000
-"""Updates that wait for the book that they change; of more the first are forgotten."""
+PENDING = 1 << 14
+"""Prices whose changes wait for the book that they change; of more the older half is forgotten."""
+
+Waiting = dict[float, tuple[float, int]]
+"""By price: the last quantity that was said, and by which update."""
 
 
 class Course(msgspec.Struct):
     """One book on one wire: which of its updates are to be applied."""
 
     chain: Chain
-    pending: deque[Book]
+    has_base: bool
+    """It begins from a REST call; else nothing is to wait for one."""
+    bids: Waiting
+    asks: Waiting
+    newest: Book | None = None
+    """The last of the updates that wait."""
     last: int = 0
-    """``ts_recv`` of the last update that was."""
+    """``ts_recv`` of the last update that was applied."""
 
     @classmethod
-    def new(cls) -> Self:
-        return cls(Chain(), deque(maxlen=PENDING))
+    def new(cls, *, has_base: bool) -> Self:
+        return cls(Chain(), has_base, {}, {})
 
     def take(self, update: Book, ts: int) -> Verdict:
         """Take in an update that came at ``ts``."""
-        verdict = self.chain.step(update.update_id, update.follows, is_snapshot=update.is_snapshot)
+        chain, before = self.chain, self.chain.run_last
+        verdict = chain.step(update.update_id, update.follows, is_snapshot=update.is_snapshot)
         if verdict is Verdict.APPLY:
             self.last = ts
-            self.pending.clear()
-        elif verdict is not Verdict.OLD:
-            if verdict is Verdict.HOLE or self.chain.run_first == update.follows:
-                self.pending.clear()  # those before cannot be joined to it
-            self.pending.append(update)
-            self.chain.run_first = self.pending[0].follows
+            self._forget()
+        elif verdict is not Verdict.OLD and self.has_base:
+            if verdict is Verdict.HOLE or before is None or update.follows != before:
+                self._forget()  # those before cannot be joined to it
+            self._keep(update)
         return verdict
+
+    def _keep(self, update: Book) -> None:
+        self.newest, number = update, update.update_id or 0
+        self.bids.update((price, (qty, number)) for price, qty in update.bids)
+        self.asks.update((price, (qty, number)) for price, qty in update.asks)
+        if len(self.bids) + len(self.asks) > PENDING:
+            self._forget_first()
+
+    def _forget_first(self) -> None:
+        """Keep the newer half; what comes to be the base must have the others."""
+        sides = (self.bids, self.asks)
+        numbers = sorted(of for side in sides for _, of in side.values())
+        cut = self.chain.run_first = numbers[len(numbers) // 2]
+        self.bids, self.asks = (
+            {price: told for price, told in side.items() if told[1] > cut} for side in sides
+        )
+
+    def _forget(self) -> None:
+        if self.newest is not None:
+            self.newest, self.bids, self.asks = None, {}, {}
 
     def base(self, book: Book, ts: int) -> Book | None:
         """Begin from a book that came by REST; give it as it is now, with what came before it.
 
         ``None`` if it is not needed, or older than what we have of the stream.
         """
-        pending = list(self.pending)
         if not self.chain.is_void or not self.chain.base(book.update_id):
             return None
         self.last = ts
-        self.pending.clear()
-        newer = [u for u in pending if (u.update_id or 0) > (book.update_id or 0)]
-        return rolled(book, newer)
-
-
-def rolled(book: Book, updates: list[Book]) -> Book:
-    """Give a whole book after some updates, the best price first."""
-    if not updates:
+        newest, number = self.newest, book.update_id or 0
+        if newest is not None and (newest.update_id or 0) > number:
+            book = msgspec.structs.replace(
+                book,
+                ts_event=newest.ts_event,
+                ts_send=newest.ts_send,
+                update_id=newest.update_id,
+                bids=sorted(_rolled(book.bids, self.bids, number), reverse=True),
+                asks=sorted(_rolled(book.asks, self.asks, number)),
+            )
+        self._forget()
         return book
-    bids, asks = dict(book.bids), dict(book.asks)
-    for update in updates:
-        bids.update(update.bids)
-        asks.update(update.asks)
-    last = updates[-1]
-    return msgspec.structs.replace(
-        book,
-        ts_event=last.ts_event,
-        ts_send=last.ts_send,
-        update_id=last.update_id,
-        bids=sorted((level for level in bids.items() if level[1]), reverse=True),
-        asks=sorted(level for level in asks.items() if level[1]),
-    )
+
+
+def _rolled(levels: Iterable[Level], waiting: Waiting, number: int) -> Iterable[Level]:
+    """Give a side after the changes that are newer than it."""
+    now = dict(levels)
+    now.update((price, qty) for price, (qty, of) in waiting.items() if of > number)
+    return (level for level in now.items() if level[1])

@@ -214,6 +214,7 @@ class Ledger:
         if name is None or not MARKET.fullmatch(market):
             return None
         stream = self._trust.met(wire, market, channel, ts)
+        stream.has_base |= wire.venue in VENUES and bool(VENUES[wire.venue].bases)
         wire.streams[event.symbol, type(event)] = stream
         stream.terms = self._terms(market, event.symbol)
         return stream
@@ -291,6 +292,7 @@ class Ledger:
                 stream.marks = venue.topic(asked.channel, asked.stream, asked.symbol).marks
                 stream.promised_ns = venue.cadence.get(asked.stream, 0)
                 stream.is_slow = asked.stream in venue.slow
+                stream.has_base = asked.stream in venue.bases
             kind = TYPES.get(asked.channel, asked.channel)
             wire.asked.add(kind)
             wire.streams[asked.symbol, kind] = stream

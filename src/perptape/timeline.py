@@ -79,6 +79,8 @@ class Stream(msgspec.Struct, eq=False):
     """How often the venue promises to repeat it, changed or not; 0: it does not."""
     is_slow: bool = False
     """It speaks of news only, and may have none for long."""
+    has_base: bool = False
+    """Of a book: it begins from a REST call."""
     bound: int = NEVER
     """Time without a frame, in ns, after which it counts as stalled while others speak."""
     pause: int = 2 * NS
