@@ -45,7 +45,9 @@ def sentence(err):
     ("words", "told"),
     [
         pytest.param(["record", "BTC-USDT", "--venues", "bybitt"], "bybit", id="unknown-venue"),
-        pytest.param(["record", "BTC-USDT", "--venues", "binance_spot"], "imported", id="import-only"),
+        pytest.param(
+            ["record", "BTC-USDT", "--venues", "binance_spot"], "imported", id="import-only"
+        ),
         pytest.param(["record", "BTC-USDT", "--for", "soon"], "5m", id="no-duration"),
         pytest.param(["record", "BTC-USDT", "--for", "0s"], "no time", id="zero-duration"),
         pytest.param(["record", "BTC-USDT", "--for", ""], "5m", id="empty-duration"),

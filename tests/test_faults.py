@@ -52,7 +52,17 @@ def recorded(tmp_path_factory):
     scenario, truth, tape = (place / name for name in ("scenario.toml", "truth.jsonl", "tape"))
     scenario.write_text(SCENARIO)
     perptape = [sys.executable, "-m", "perptape"]
-    words = ["sim", "--venues", VENUES, "--port", "0", "--scenario", str(scenario), "--truth", str(truth)]
+    words = [
+        "sim",
+        "--venues",
+        VENUES,
+        "--port",
+        "0",
+        "--scenario",
+        str(scenario),
+        "--truth",
+        str(truth),
+    ]
     with subprocess.Popen([*perptape, *words], stdout=subprocess.PIPE, text=True) as sim:
         urls = sim.stdout.readline().split()
         words = ["record", "BTC-USDT", "ETH-USDT", "--for", "90s", "--tape", str(tape), *urls]

@@ -39,7 +39,17 @@ def flood(tmp_path_factory):
     scenario = place / "scenario.toml"
     rate = FRAMES_PER_S / len(VENUES) / 2
     scenario.write_text(f'instruments = ["BTC-USDT", "ETH-USDT"]\nupdates_per_s = {rate}\n')
-    with start("sim", "--venues", ",".join(VENUES), "--port", 0, "--scenario", scenario, "--log", place / "log") as sim:
+    with start(
+        "sim",
+        "--venues",
+        ",".join(VENUES),
+        "--port",
+        0,
+        "--scenario",
+        scenario,
+        "--log",
+        place / "log",
+    ) as sim:
         yield sim.stdout.readline().split(), place / "log"
         sim.terminate()
 
