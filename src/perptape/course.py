@@ -70,7 +70,7 @@ class Course(msgspec.Struct):
 
         ``None`` if it is not needed, or older than what we have of the stream.
         """
-        if not self.chain.is_void or not self.chain.base(book.update_id):
+        if not (self.has_base and self.chain.is_void and self.chain.base(book.update_id)):
             return None
         self.last = ts
         newest, number = self.newest, book.update_id or 0
