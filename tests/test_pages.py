@@ -22,10 +22,12 @@ class Page:
         self.text, self.place = (DOCS / name).read_text(), place
         self.session, self.said = [], []
 
-    def follow(self):
+    def follow(self, *claims):
+        """Run all blocks, and hold what the page claims against what its session found."""
         for language, block in BLOCK.findall(self.text):
             getattr(self, language)(block)
-        self.run([sys.executable, "-W", "error", "-c", "\n".join(self.session)])
+        asserts = [f"assert {claim}" for claim in claims]
+        self.run([sys.executable, "-W", "error", "-c", "\n".join([*self.session, *asserts])])
         return "\n".join(self.said)
 
     def toml(self, block):
@@ -66,6 +68,20 @@ def minutes(shared, tmp_path):
         shared / "data" / "perp-minute-bbo-6venues-202602" / "perp_bbo_minute.csv"
     )
     return tmp_path
+
+
+def test_the_tutorial_is_as_it_says(tmp_path):
+    page = Page("tutorial.md", tmp_path)
+    said = page.follow(
+        'set(gaps.filter(pl.col("edge_max_bps") > 0)["sell"]) == '
+        '{"bitget:BTC-USDT-PERP", "bybit:BTC-USDT-PERP"}',
+        'gaps.filter(pl.col("edge_max_bps") > 0).height == 6',
+        'gaps["gap_median_bps"].abs().max() < 3 and 15 < gaps["gap_max_bps"].max() < 25',
+        "all(abs(row['offset_ms'] - told) <= row['error_ms'] for row in clocks.to_dicts() "
+        "for venue, told in (('htx', -32), ('bitget', 11)) if row['venue'] == venue)",
+    )
+    assert "complete: " in said and "The report: " in said
+    assert (tmp_path / "night.html").is_file() and (tmp_path / "night.json").is_file()
 
 
 def test_importing_quotes_is_as_its_page_says(minutes):
