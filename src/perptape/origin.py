@@ -16,6 +16,8 @@ from perptape.instruments import nearest
 from perptape.manifest import NAME as MANIFEST
 from perptape.tape import Tape
 
+NAMED = 3
+"""Files of an import; their manifest has all."""
 FEE_AT_MOST = 0.05
 """A larger fee is one written in percent or in basis points."""
 
@@ -90,8 +92,10 @@ def provenance(
 
 def _source(tape: Path) -> Source:
     if manifest := tables.imported(tape):
-        files = ", ".join(one.name for one in manifest.imports)
-        return Source(_name(tape), manifest.manifest_sha256, f"{manifest.source}, from {files}")
+        files = [one.name for one in manifest.imports]
+        more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+        made = f"{manifest.source}, from {', '.join(files[:NAMED])}{more}"
+        return Source(_name(tape), manifest.manifest_sha256, made)
     runs = sorted({run.perptape for run in Tape(tape).meta.runs})
     digest = hashlib.sha256((tape / MANIFEST).read_bytes()).hexdigest()
     return Source(_name(tape), digest, f"perptape {', '.join(runs)}" if runs else None)

@@ -506,8 +506,16 @@ def test_bytes_that_are_no_quotes(place, data):
         place.take(place.path / "q.csv")
 
 
+def test_columns_of_a_kind_that_no_quote_is_of(place):
+    file = place.path / "q.parquet"
+    odd = {"ts": [T0], "where": ["a"], "coin": [b"\xff"], "bid": [[1.0]], "ask": [2.0]}
+    pl.DataFrame(odd).write_parquet(file)
+    with pytest.raises(Failed, match="cannot be read"):
+        place.take(file)
+
+
 def test_a_torn_gzip_is_refused(place):
-    whole = gzip.compress(place.csv(MINUTES * 1).read_bytes())
+    whole = gzip.compress(place.csv(MINUTES).read_bytes())
     (place.path / "q.csv.gz").write_bytes(whole[:-12])
     with pytest.raises(Failed, match="cannot be read"):
         place.take(place.path / "q.csv.gz")

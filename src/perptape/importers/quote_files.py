@@ -119,7 +119,7 @@ def read(
 def _complaints(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, EOFError, OSError) as error:
+    except (pa.ArrowException, pl.exceptions.PolarsError, EOFError, OSError) as error:
         if getattr(error, "errno", None):
             raise  # the disk's trouble, not the file's; Arrow's own has no number
         why = " ".join(str(error).split())
