@@ -19,10 +19,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from perptape import charts
     from perptape.measures.basis import basis, zscores
+    from perptape.measures.capacity import capacity
     from perptape.measures.carry import carry
     from perptape.measures.clocks import clocks, on_our_clock
+    from perptape.measures.edges import edges
+    from perptape.measures.episodes import episodes
     from perptape.measures.gaps import gaps
     from perptape.measures.lead_lag import lead_lag
+    from perptape.measures.persistence import edge_persistence
     from perptape.measures.price_discovery import price_discovery
     from perptape.measures.settlements import settlements
     from perptape.measures.survival import survival
@@ -32,9 +36,13 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "basis",
+    "capacity",
     "carry",
     "charts",
     "clocks",
+    "edge_persistence",
+    "edges",
+    "episodes",
     "gaps",
     "lead_lag",
     "on_our_clock",
@@ -47,9 +55,13 @@ __all__ = [
 
 _HOMES = {
     "basis": ("perptape.measures.basis", "basis"),
+    "capacity": ("perptape.measures.capacity", "capacity"),
     "carry": ("perptape.measures.carry", "carry"),
     "charts": ("perptape.charts", None),
     "clocks": ("perptape.measures.clocks", "clocks"),
+    "edge_persistence": ("perptape.measures.persistence", "edge_persistence"),
+    "edges": ("perptape.measures.edges", "edges"),
+    "episodes": ("perptape.measures.episodes", "episodes"),
     "gaps": ("perptape.measures.gaps", "gaps"),
     "lead_lag": ("perptape.measures.lead_lag", "lead_lag"),
     "on_our_clock": ("perptape.measures.clocks", "on_our_clock"),
