@@ -42,6 +42,23 @@ class Latency(msgspec.Struct, frozen=True):
     p99: float
 
 
+class Heard(msgspec.Struct, frozen=True):
+    """How much of one channel of a market is trusted."""
+
+    channel: str
+    trusted_s: float
+    untrusted_s: float
+
+
+class Expected(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The funding that a venue told last, not yet paid."""
+
+    rate_bps_per_h: float
+    interval_h: float | None = None
+    ts_funding: int | None = None
+    """When it is paid next."""
+
+
 class Market(msgspec.Struct, frozen=True, omit_defaults=True):
     """An instrument on a venue: how much of it was heard."""
 
@@ -54,6 +71,12 @@ class Market(msgspec.Struct, frozen=True, omit_defaults=True):
     """The untrusted ones."""
     absent: tuple[Interval, ...] = ()
     """Time of the report in which nobody recorded this market."""
+    channels: tuple[Heard, ...] = ()
+    """Those beside quotes."""
+    clock_offset_ms: float | None = None
+    """The venue's clock less ours, right to ``clock_error_ms``."""
+    clock_error_ms: float | None = None
+    funding: Expected | None = None
 
     @property
     def trusted_share(self) -> float:
@@ -96,6 +119,132 @@ class Grid(msgspec.Struct, frozen=True, omit_defaults=True):
     share_positive: float | None = None
 
 
+class RoundTrip(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An edge that pays the two fees of the way back too, in bps."""
+
+    mean_time: float | None = None
+    median: float | None = None
+    max: float | None = None
+    share_positive: float | None = None
+
+
+class Episodes(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Stretches in which an edge stood open: those whose opening was seen."""
+
+    count: int
+    censored: int
+    """Of these: trust or the data ended first."""
+    truncated: int = 0
+    """Beside these: open when trust began."""
+    per_hour: float | None = None
+    """Of trusted time."""
+    median_s: float | None = None
+    max_s: float | None = None
+
+
+class Lasting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How long episodes last: Kaplan-Meier; the share still open from each ``t_s`` on, its band."""
+
+    episodes: int
+    ended: int
+    median_s: float | None = None
+    median_low_s: float | None = None
+    median_high_s: float | None = None
+    t_s: tuple[float, ...] = ()
+    share: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    reason: str | None = None
+
+
+class Delayed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of an edge that was enough, a delay later; by time."""
+
+    delay_ms: float
+    held_s: float
+    """How long it was enough, as far as the time after the delay is trusted."""
+    share: float | None = None
+    """0 to 1: of that time, it still was."""
+    mean_bps: float | None = None
+    median_bps: float | None = None
+
+
+class Taken(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one take an episode earned, so much after it opened; in quote currency."""
+
+    delay_ms: float
+    takes: int
+    unfilled: int
+    """The books did not hold the size any more."""
+    unknown: int
+    """Not trusted then."""
+    profit: float
+    share_gained: float | None = None
+    profit_per_take: float | None = None
+    profit_per_day: float | None = None
+    low: float | None = None
+    """With ``high``: holds the profit per trusted day with 95 %."""
+    high: float | None = None
+    reason: str | None = None
+
+
+class Sized(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pair at one size: what both books left of the gap after both taker fees."""
+
+    notional: float
+    """In the quote currency of the purchase."""
+    depth_share: float | None = None
+    """Of trusted time: both books held so much."""
+    edge_bps: Spread | None = None
+    round_trip_bps: RoundTrip | None = None
+    episodes: Episodes | None = None
+    lasting: Lasting | None = None
+    delays: tuple[Delayed, ...] = ()
+    takes: tuple[Taken, ...] = ()
+    reason: str | None = None
+
+    def delayed(self, delay_ms: float) -> Delayed | None:
+        return next((d for d in self.delays if d.delay_ms == delay_ms), None)
+
+    def taken(self, delay_ms: float) -> Taken | None:
+        return next((t for t in self.takes if t.delay_ms == delay_ms), None)
+
+
+class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much could be taken at an edge of 0 bps or more, in base coins; and the best moment."""
+
+    share: float | None = None
+    """Of trusted time: anything could."""
+    median: float | None = None
+    max: float | None = None
+    best_profit: float | None = None
+    """In quote currency, at the best size."""
+    best_size: float | None = None
+    ts_best: int | None = None
+
+
+class Carry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Funding of a pair, short the one and long the other, by what was paid."""
+
+    common_h: float
+    """Hours that settlements of both paid for."""
+    settlements_sell: int
+    settlements_buy: int
+    sell_bps_per_h: float | None = None
+    buy_bps_per_h: float | None = None
+    carry_bps_per_h: float | None = None
+    carry_apr: float | None = None
+    payment: float | None = None
+    """In quote currency per base coin."""
+    cost_bps: float | None = None
+    """Of a round trip: four taker fees."""
+    break_even_h: float | None = None
+    expected_carry_bps_per_h: float | None = None
+    """By the rates that both venues told last, and how long it takes to pay for a round trip."""
+    expected_break_even_h: float | None = None
+    reason: str | None = None
+
+
 class Pair(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sell at the bid of one market, buy at the ask of another."""
 
@@ -107,11 +256,25 @@ class Pair(msgspec.Struct, frozen=True, omit_defaults=True):
     gap_bps: Spread | None = None
     grid: Grid | None = None
     edge_bps: Spread | None = None
-    """The gap after both taker fees, at the top of the book."""
+    """The gap after both taker fees: at the default size where books are known, else at the top."""
+    edge_notional: float | None = None
+    """That size; ``None``: the top of the book."""
     top_notional: float | None = None
     """Median of min(bid size, ask size) x price, in quote currency."""
+    depth: str | None = None
+    """``books``; ``top`` where the best prices are all that is known of one of the two."""
+    rate: str | None = None
+    """The market by whose prices one quote currency was turned into the other."""
+    episodes: Episodes | None = None
+    """At the default size."""
+    sizes: tuple[Sized, ...] = ()
+    capacity: Capacity | None = None
+    carry: Carry | None = None
     reason: str | None = None
     """Why there is no number, where there is none."""
+
+    def sized(self, notional: float) -> Sized | None:
+        return next((s for s in self.sizes if s.notional == notional), None)
 
     @property
     def best_edge_bps(self) -> float:
@@ -130,6 +293,49 @@ def ranked(pairs: Sequence[Pair]) -> list[Pair]:
     return [p for *_, p in sorted(known, key=lambda k: k[:3])]
 
 
+class Lead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which of two markets moves first: ``lag_ms`` > 0, the first."""
+
+    first: str
+    second: str
+    clock: str
+    """``event``: by the venues' stamps on our clock; ``recv``: by when we heard."""
+    trusted_s: float
+    lag_ms: float | None = None
+    lag_low_ms: float | None = None
+    lag_high_ms: float | None = None
+    correlation: float | None = None
+    llr: float | None = None
+    offset_error_ms: float | None = None
+    leader: str | None = None
+    reason: str | None = None
+    lags_ms: tuple[float, ...] = ()
+    """Tried, and the correlation at each."""
+    correlations: tuple[float, ...] = ()
+
+
+class Clock(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A venue's clock beside ours, and how late its messages come; see the measure ``clocks``."""
+
+    venue: str
+    samples: int
+    offset_ms: float | None = None
+    error_ms: float | None = None
+    steps: int = 0
+    skew_low_ppm: float | None = None
+    skew_high_ppm: float | None = None
+    skew_ppm: float | None = None
+    stamp: str | None = None
+    latency_least_ms: float | None = None
+    latency_p50_ms: float | None = None
+    latency_p99_ms: float | None = None
+    latency_error_ms: float | None = None
+    share_negative: float | None = None
+    excess_p50_ms: float | None = None
+    excess_p99_ms: float | None = None
+    reason: str | None = None
+
+
 class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one contract was taken to be worth, from the tape's own instrument list."""
 
@@ -138,6 +344,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: str | None = None
     contract_size: float | None = None
     tick_size: float | None = None
+    lot_size: float | None = None
 
 
 class Fee(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -168,6 +375,8 @@ class Provenance(msgspec.Struct, frozen=True):
     fees: tuple[Fee, ...] = ()
     notes: tuple[str, ...] = ()
     """Sentences about what is missing and what that means."""
+    versions: Mapping[str, str] = {}
+    """Of what computed the numbers."""
 
 
 class Drawn(msgspec.Struct, frozen=True):
@@ -189,6 +398,19 @@ class Series(msgspec.Struct, frozen=True):
     asks: Mapping[str, Drawn]
     gaps_bps: Mapping[tuple[str, str], Drawn]
     """By (sell, buy)."""
+    edges_bps: Mapping[tuple[str, str, float], Drawn] = {}
+    """By (sell, buy, notional)."""
+    funding_bps_per_h: Mapping[str, Drawn] = {}
+    """What each venue expected at the end of a bucket."""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What the page can be asked for, and what it shows first."""
+
+    notionals: tuple[float, ...] = ()
+    delays_ms: tuple[float, ...] = ()
+    notional: float = 1e4
+    delay_ms: float = 20.0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -201,6 +423,16 @@ class Report(msgspec.Struct, frozen=True):
     provenance: Provenance
     series: tuple[Series, ...]
     """One per coin."""
+    choice: Choice = Choice()
+    clocks: tuple[Clock, ...] = ()
+    leads: tuple[Lead, ...] = ()
+
+    @property
+    def has_sizes(self) -> bool:
+        return any(p.sizes for p in self.pairs)
+
+    def lead(self, one: str, other: str) -> Lead | None:
+        return next((x for x in self.leads if {x.first, x.second} == {one, other}), None)
 
     def series_of(self, market: str) -> Series | None:
         return next((s for s in self.series if market in s.bids), None)

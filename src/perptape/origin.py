@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from perptape.instruments import nearest
 from perptape.manifest import NAME as MANIFEST
 from perptape.tape import Tape
 
+COMPUTED_BY = ("numba", "numpy", "polars", "scipy", "statsmodels")
 NAMED = 3
 """Files of an import; their manifest has all."""
 FEE_AT_MOST = 0.05
@@ -87,6 +89,7 @@ def provenance(
             *_unlisted(markets, contracts),
             *(_no_fee(v) for v in venues if v not in fees),
         ),
+        versions={"perptape": __version__} | {name: version(name) for name in COMPUTED_BY},
     )
 
 
@@ -107,7 +110,7 @@ def _name(tape: Path) -> str:
 
 def _contracts(roots: Sequence[Path], markets: Sequence[str]) -> tuple[Contract, ...]:
     """Give the latest listing of each market."""
-    names = ("symbol", "kind", "contract_size", "tick_size")
+    names = ("symbol", "kind", "contract_size", "tick_size", "lot_size")
     latest: dict[str, Contract] = {}
     for root in roots:
         rows = tables.scan(root, "instruments").sort("ts_seen", maintain_order=True).collect()

@@ -1,34 +1,30 @@
 """Tapes -> numbers and figures -> one page that needs no server, one JSON, and pictures."""
 
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
-from perptape import charts, tables
+from perptape import tables
+from perptape.deepen import Told, deepened
 from perptape.errors import BadUsage, Failed
-from perptape.findings import (
-    ABSENT,
-    Drawn,
-    Fee,
-    Interval,
-    Market,
-    Pair,
-    Report,
-)
+from perptape.findings import ABSENT, Fee, Interval, Market, Pair, Report
 from perptape.instruments import base_of
 from perptape.measures import Result, gaps
 from perptape.origin import check_fees, provenance, taker_fees
 from perptape.page import to_html
+from perptape.pictures import pictures
 from perptape.tabulate import fresh
+from perptape.told import to_json
+from perptape.worth import CHOICE
 
 LINES_DRAWN = 60_000
 """Steps of all lines together that a page holds, so that it stays under about a megabyte ..."""
+DEEP_LINES_DRAWN = 120_000
+"""... or two, where edges are drawn too ..."""
 STEPS_AT_MOST, STEPS_AT_LEAST = 1000, 200
 """... of a line, however many there are."""
 ABSENT_AT_LEAST_NS = 1_000_000
@@ -53,6 +49,9 @@ class Heard(msgspec.Struct, frozen=True):
 
     roots: tuple[Path, ...]
     ledger: pl.DataFrame
+    """Of quotes."""
+    channels: pl.DataFrame
+    """The ledger of all channels."""
     bases: tuple[str, ...]
     ts_from: int
     ts_to: int
@@ -73,17 +72,22 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
     check_fees(fees, heard.ledger["venue"].unique().to_list())
     found = list(_measured(asked, heard, fees))
     _refuse_silence(asked, found)
-    markets = tuple(_with_intervals(m, heard) for r in found for m in r.found_markets)
-    return Report(
+    plain = Report(
         ts_from=heard.ts_from,
         ts_to=heard.ts_to,
-        markets=markets,
+        markets=tuple(_with_intervals(m, heard) for r in found for m in r.found_markets),
         pairs=tuple(_with_reason(p) for r in found for p in r.found_pairs),
         provenance=provenance(
-            asked.tapes, heard.roots, [m.market for m in markets], fees, _parameters(asked)
+            asked.tapes,
+            heard.roots,
+            [m.market for r in found for m in r.found_markets],
+            fees,
+            _parameters(asked),
         ),
         series=tuple(r.series for r in found),
     )
+    told = Told(asked.tapes, heard.roots, heard.channels, asked.ts_from, asked.ts_to)
+    return deepened(plain, told, {venue: fee.taker for venue, fee in fees.items()})
 
 
 def _check(asked: Asked) -> None:
@@ -102,8 +106,8 @@ def _heard(asked: Asked, progress: Progress | None) -> Heard:
     roots = tuple(fresh(tape, progress=progress) for tape in asked.tapes)
     ledgers = [tables.scan(root, "ledger").drop("base", "date", strict=False) for root in roots]
     text = pl.col("venue", "instrument", "channel", "state", "reason").cast(pl.String)
-    ledger = pl.concat([one.with_columns(text).collect() for one in ledgers])
-    ledger = ledger.filter(pl.col("channel") == "quotes").with_columns(
+    channels = pl.concat([one.with_columns(text).collect() for one in ledgers])
+    ledger = channels.filter(pl.col("channel") == "quotes").with_columns(
         pl.col("ts_start", "ts_end").cast(pl.Int64)
     )
     starts, ends = ledger["ts_start"].to_list(), ledger["ts_end"].to_list()
@@ -111,7 +115,7 @@ def _heard(asked: Asked, progress: Progress | None) -> Heard:
     first = min(starts, default=0) if asked.ts_from is None else asked.ts_from
     last = max(ends, default=0) if asked.ts_to is None else asked.ts_to
     first, last = max(first, min(starts, default=first)), min(last, max(ends, default=last))
-    return Heard(roots, ledger, tuple(bases), first, last)
+    return Heard(roots, ledger, channels, tuple(bases), first, last)
 
 
 def _measured(asked: Asked, heard: Heard, fees: Mapping[str, Fee]) -> Iterator[Result]:
@@ -133,6 +137,9 @@ def _buckets(heard: Heard) -> int:
     markets = heard.ledger.select("venue", "instrument").unique()["instrument"]
     sizes = [sum(base_of(name) == base for name in markets) for base in heard.bases]
     lines = sum(n * (n + 1) for n in sizes)
+    if (heard.channels["channel"] == "books").any():
+        lines = sum(n * (n + 1) + n * (n - 1) * len(CHOICE.notionals) for n in sizes)
+        return min(max(DEEP_LINES_DRAWN // max(lines, 1), STEPS_AT_LEAST), STEPS_AT_MOST)
     return min(max(LINES_DRAWN // max(lines, 1), STEPS_AT_LEAST), STEPS_AT_MOST)
 
 
@@ -232,76 +239,9 @@ def write(
     return [] if to_screen else written
 
 
-def to_json(report: Report) -> bytes:
-    """Give the figures for programs: what was not computed is absent, never null."""
-    found = {
-        "ts_from": report.ts_from,
-        "ts_to": report.ts_to,
-        "markets": [
-            {**msgspec.to_builtins(m), "intervals": msgspec.to_builtins(m.intervals)}
-            for m in report.markets
-        ],
-        "pairs": report.pairs,
-        "provenance": report.provenance,
-    }
-    said = _said(msgspec.to_builtins(found))
-    return msgspec.json.format(msgspec.json.encode(said), indent=1) + b"\n"
-
-
-def _said(value: object) -> object:
-    """Leave out what is None or not a number."""
-    if isinstance(value, dict):
-        return {k: _said(v) for k, v in value.items() if v is not None and v == v}  # noqa: PLR0124
-    return [_said(v) for v in value] if isinstance(value, list | tuple) else value
-
-
 def pngs(report: Report, directory: Path) -> list[Path]:
     """Write the notebook's figure of every pair that has a gap, one file for both directions."""
-    found = {(p.sell, p.buy): p for p in report.pairs}
-    holes = {
-        m.market: [(i.start, i.end) for i in (*m.intervals, *m.absent)] for m in report.markets
-    }
-    written: list[Path] = []
-    for i, j in combinations([m.market for m in report.markets], 2):
-        pair = found.get((i, j))
-        if pair is None or pair.gap_bps is None:
-            continue
-        mean = pair.gap_bps.mean
-        figure = charts.pair(
-            _drawn_table(report, i, j),
-            i,
-            j,
-            mean_ratio=None if mean is None else 1 + mean / charts.BPS,
-            untrusted=holes[i] + holes[j],
-        )
-        path = directory / f"{_file_name(f'{i}__{j}')}.png"
-        written.append(_written(path, charts.to_png(figure)))
-    return written
-
-
-def _drawn_table(report: Report, i: str, j: str) -> pl.DataFrame:
-    series = report.series_of(i)
-    if series is None:
-        raise KeyError(i)
-    gap = series.gaps_bps[i, j]
-    lines = {
-        "bid_i": series.bids[i],
-        "ask_i": series.asks[i],
-        "bid_j": series.bids[j],
-        "ask_j": series.asks[j],
-        "ratio": Drawn(*(1 + part / charts.BPS for part in (gap.low, gap.high, gap.last))),
-    }
-    columns = {
-        f"{name}_{part}": getattr(drawn, part)
-        for name, drawn in lines.items()
-        for part in ("low", "high", "last")
-    }
-    return pl.DataFrame({"ts_start": series.ts, "ts_end": series.ts + series.step_ns, **columns})
-
-
-def _file_name(text: str) -> str:
-    """Keep what a path can hold anywhere: nothing of it can leave the directory."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text)[:200]
+    return [_written(directory / name, picture) for name, picture in pictures(report)]
 
 
 def _written(path: Path, content: bytes) -> Path:

@@ -54,7 +54,9 @@ def found(tape):
 
 def test_the_json_has_exactly_the_promised_keys(found):
     told = json.loads(to_json(found))
-    assert set(told) == {"ts_from", "ts_to", "markets", "pairs", "provenance"}
+    assert set(told) == {
+        "ts_from", "ts_to", "markets", "pairs", "provenance", "leads", "series"
+    }  # fmt: skip
     usdm, coinm = told["markets"]
     assert set(usdm) == {"market", "quotes", "trusted_s", "untrusted_s", "latency_ms", "intervals"}
     assert set(coinm) == {*usdm, "absent"}

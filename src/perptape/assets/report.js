@@ -204,10 +204,11 @@
       const low = line.values.low[k], high = line.values.high[k], last = line.values.last[k];
       let value = "";
       if (k != null && last == null) value = "not known";
-      else if (k != null && chart.kind === "gap") {
-        value = bps(last) + " (ratio " + (1 + last / 1e4).toFixed(6) + ")";
+      else if (k != null && (chart.kind === "gap" || chart.kind === "edge")) {
+        value = bps(last) + (chart.kind === "gap" ? " (ratio " + (1 + last / 1e4).toFixed(6) + ")" : "");
         if (high - low > 5e-4) value += ", " + fixed(low, 2) + " to " + bps(high);
-      } else if (k != null) value = high > low ? price(low) + " to " + price(high) : price(last);
+      } else if (k != null && chart.kind === "rate") value = bps(last) + " an hour";
+      else if (k != null) value = high > low ? price(low) + " to " + price(high) : price(last);
       item(chart.readout, line.colour, line.name, value);
     }
     for (const l of chart.levels) if (l.name) item(chart.readout, "mean", l.name, l.text);
@@ -228,6 +229,263 @@
       + (why.length ? " \u00b7 not trusted: " + why.join("; ") : "");
   }
 
+  // ---- sizes and delays ------------------------------------------------------------------------
+  let size = 0, delay = 0; // places in the lists of the page
+
+  const money = (v) => {
+    if (v == null) return NONE;
+    if (!v) return "0";
+    const three = (x) => String(Number(Math.abs(x).toPrecision(3)));
+    const [unit, letter] = [[1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]].find(([u]) => Math.abs(Number(v.toPrecision(3))) >= u) || [1, ""];
+    return (v < 0 ? MINUS : "") + three(v / unit) + letter;
+  };
+  const percent = (share) => {
+    if (share == null) return NONE;
+    if (share === 0 || share === 1) return 100 * share + "\u202f%";
+    const edge = Math.min(share, 1 - share);
+    if (edge < 1e-4) return (share < 1e-4 ? "< 0.01" : "> 99.99") + "\u202f%";
+    return (100 * share).toFixed(edge < 1e-2 ? 2 : 1) + "\u202f%";
+  };
+  const seconds = (s) => {
+    if (s == null) return NONE;
+    if (s < 10) return String(Number(s.toFixed(3))) + " s";
+    if (s < 60) return s.toFixed(1) + " s";
+    const whole = Math.round(s), two = (n) => String(n).padStart(2, "0");
+    if (whole < 3600) return Math.floor(whole / 60) + " min " + two(whole % 60) + " s";
+    if (whole < 172800) return Math.floor(whole / 3600) + " h " + two(Math.floor(whole % 3600 / 60)) + " min";
+    return Math.floor(whole / 86400) + " d " + two(Math.floor(whole % 86400 / 3600)) + " h";
+  };
+  const sizeOf = (pair) => pair && pair.sizes && pair.sizes[size];
+  const ofDelay = (list) => (list || []).find((d) => d.delay_ms === page.choice.delays_ms[delay]);
+  const perDay = page.choice && page.pairs.some((p) => (p.sizes || []).some((s) => (s.takes || []).some((t) => t.profit_per_day != null)));
+
+  // what a cell of the matrix shows, by the class of its link
+  const shown = {
+    edge: [(s) => s.edge_bps && s.edge_bps.median, (v) => fixed(v, Math.abs(v) < 1 ? 3 : 2)],
+    kept: [(s) => (ofDelay(s.delays) || {}).mean_bps, (v) => fixed(v, Math.abs(v) < 1 ? 3 : 2)],
+    rate: [(s) => s.episodes && s.episodes.per_hour, (v) => fixed(v, 1)],
+    earned: [(s) => (ofDelay(s.takes) || {})[perDay ? "profit_per_day" : "profit"], money],
+  };
+
+  function tint(value, top) {
+    if (!value || !top) return "z";
+    return (value > 0 ? "p" : "n") + Math.min(4, 1 + Math.floor(3.999 * Math.abs(value) / top));
+  }
+
+  function fillMatrix() {
+    for (const table of document.querySelectorAll(".matrix table")) {
+      for (const [key, [value, text]] of Object.entries(shown)) {
+        const links = [...table.querySelectorAll("a." + key)];
+        const values = links.map((a) => {
+          const found = sizeOf(page.pairs[Number(a.dataset.pair)]);
+          return found ? value(found) ?? null : null;
+        });
+        const top = Math.max(0, ...values.map((v) => Math.abs(v ?? 0)));
+        links.forEach((a, k) => {
+          a.textContent = values[k] == null ? NONE : text(values[k]);
+          a.className = [key, tint(values[k], top), a.classList.contains("other") ? "other" : ""].join(" ").trim();
+        });
+      }
+    }
+  }
+
+  function sizeWords(pair) {
+    const found = sizeOf(pair);
+    if (!found) return pair.sizes || !page.choice ? "" : "Nothing is known of sizes here: no books, or no sizes of quotes.";
+    const at = "At " + money(found.notional);
+    if (!found.edge_bps) return at + ": no edge, " + (found.reason || "nothing known") + ".";
+    const said = [at + (pair.depth === "top" ? " (of one market only the best prices are known)" : "")
+      + ": edge after both taker fees " + bps(found.edge_bps.median) + " at the median, "
+      + bps(found.edge_bps.max) + " at best, above zero at " + percent(found.edge_bps.share_positive)
+      + " of the updates; both books held the size " + percent(found.depth_share) + " of the time."];
+    const open = found.episodes;
+    if (open && open.count) {
+      said.push((open.count === 1 ? "One episode" : open.count + " episodes")
+        + (open.per_hour != null ? ", " + fixed(open.per_hour, 1) + " per trusted hour" : "")
+        + (open.median_s != null ? ", " + seconds(open.median_s) + " long at the median" : "") + ".");
+    } else said.push("It never opened.");
+    const taken = ofDelay(found.takes), late = page.choice.delays_ms[delay];
+    if (taken && taken.takes) {
+      said.push((taken.takes === 1 ? "One take" : taken.takes + " takes") + " " + late + " ms after an opening: "
+        + money(taken.profit) + " in all" + (taken.unfilled ? ", " + taken.unfilled + " found too little to trade" : "")
+        + (taken.profit_per_day != null ? ", " + money(taken.profit_per_day) + " per trusted day"
+          + (taken.low != null ? " (" + money(taken.low) + " to " + money(taken.high) + " with 95 %)" : "") : "") + ".");
+    }
+    said.push("Behind that: " + pair.trusted + " of common trusted time.");
+    return said.join(" ");
+  }
+
+  // ---- curves of one pair: a chart each, with an axis of its own --------------------------------
+  const curves = [];
+
+  function curve(heading, words, spec) {
+    const box = element("div", "curve"), readout = element("p", "readout"), host = element("div", "host");
+    box.append(element("h3", "", heading), element("p", "soft", words));
+    byId("curves").append(box);
+    if (!spec) return box.classList.add("wordy");
+    box.append(readout, host);
+    const made = { spec, host, readout, plot: null };
+    made.plot = new uPlot(curveOptions(made), curveData(spec), host);
+    curves.push(made);
+    sayCurve(made, null);
+  }
+
+  function curveData(spec) {
+    const data = [spec.x];
+    for (const line of spec.lines) {
+      if (line.low) data.push(line.high, line.low);
+      data.push(line.values);
+    }
+    return data;
+  }
+
+  function curveOptions(made) {
+    const spec = made.spec, series = [{}], bands = [];
+    const paths = spec.stepped ? uPlot.paths.stepped({ align: 1 }) : uPlot.paths.linear();
+    const font = "12px " + getComputedStyle(document.body).fontFamily;
+    const axis = (more) => ({
+      stroke: () => colour("--soft"), font, grid: { stroke: () => colour("--grid"), width: 1 },
+      ticks: { stroke: () => colour("--grid"), width: 1, size: 5 }, ...more,
+    });
+    for (const line of spec.lines) {
+      if (line.low) {
+        bands.push({ series: [series.length, series.length + 1], fill: () => colour("--" + line.colour) + "38" });
+        for (let k = 0; k < 2; k++) series.push({ paths, points: { show: false }, stroke: "transparent" });
+      }
+      series.push({ paths, stroke: () => colour("--" + line.colour), width: 2, dash: line.dash,
+        points: { show: !spec.stepped && spec.x.length < 20, size: 7, fill: () => colour("--" + line.colour), stroke: () => colour("--" + line.colour) } });
+    }
+    const digits = (step) => Math.max(0, Math.min(10, Math.ceil(-Math.log10(step) - 1e-9)));
+    const across = spec.labels
+      ? { splits: () => spec.x, values: (u, splits) => splits.map((k) => spec.labels[k] ?? ""), space: 20 }
+      : { values: (u, splits, k, s, step) => splits.map((v) => fixed(v, digits(step))), space: 60 };
+    return {
+      width: made.host.clientWidth, height: 220, series, bands, legend: { show: false },
+      padding: [10, 14, 0, 0],
+      axes: [
+        axis({ ...across, size: 26, label: spec.xLabel, labelSize: 22, labelGap: 0, labelFont: font }),
+        axis({ scale: "y", size: 58, space: 34, values: (u, splits, k, s, step) => splits.map((v) => fixed(v, digits(step))) }),
+      ],
+      scales: {
+        x: { time: false, range: spec.labels ? [-0.4, spec.x.length - 0.6] : [spec.x[0], spec.x[spec.x.length - 1]] },
+        y: { range: spec.y || ((u, low, high) => {
+          if (low == null) return [0, 1];
+          const least = Math.min(low, 0), most = Math.max(high, 0), pad = (most - least) * 0.08 || 1;
+          return [least === 0 ? (low < 0 ? -pad : 0) : least - pad, most === 0 ? pad * 0.5 : most + pad];
+        }) },
+      },
+      cursor: { points: { show: false }, y: false, drag: { x: false, y: false } },
+      hooks: {
+        drawClear: [(u) => zone(u, spec)],
+        draw: [(u) => level(u, 0, "", [1, 3])],
+        setCursor: [(u) => sayCurve(made, u.cursor.idx)],
+      },
+    };
+  }
+
+  function zone(u, spec) {
+    const { left, top, width, height } = u.bbox, x = (v) => Math.max(left, Math.min(left + width, u.valToPos(v, "x", true)));
+    u.ctx.save();
+    if (spec.zone) {
+      u.ctx.fillStyle = colour("--untrusted");
+      u.ctx.fillRect(x(spec.zone[0]), top, Math.max(x(spec.zone[1]) - x(spec.zone[0]), devicePixelRatio), height);
+    }
+    if (spec.at != null) {
+      u.ctx.strokeStyle = colour("--soft"); u.ctx.lineWidth = devicePixelRatio;
+      u.ctx.beginPath(); u.ctx.moveTo(x(spec.at), top); u.ctx.lineTo(x(spec.at), top + height); u.ctx.stroke();
+    }
+    u.ctx.restore();
+  }
+
+  function sayCurve({ spec, readout }, k) {
+    readout.replaceChildren();
+    if (k == null) k = spec.rest ?? null;
+    if (k != null) readout.append(element("b", "", spec.labels ? spec.labels[k] + " " + spec.unit : fixed(spec.x[k], spec.digits) + " " + spec.unit), " ");
+    for (const line of spec.lines) {
+      const value = k == null ? "" : spec.text(line.values[k])
+        + (line.low && line.low[k] != null ? " (" + spec.text(line.low[k]) + " to " + spec.text(line.high[k]) + ")" : "");
+      item(readout, line.colour, line.name, value);
+    }
+  }
+
+  const inBps = (v) => v == null ? NONE : fixed(v, 2);
+
+  function delayCurve(found) {
+    const heading = "Edge by delay";
+    const all = page.choice.delays_ms.map((d) => (found.delays || []).find((f) => f.delay_ms === d) || {});
+    if (!all.some((d) => d.held_s)) return curve(heading, "It was never at zero or above at this size, so there was nothing to be late for.");
+    curve(heading, "In bps: what the edge was so much later, of the time in which it was at zero or above.", {
+      x: all.map((d, k) => k), labels: page.choice.delays_ms.map(String), unit: "ms", xLabel: "delay of both legs, ms",
+      at: delay, rest: delay, text: inBps,
+      lines: [
+        { name: "mean", colour: "sell", values: all.map((d) => d.mean_bps ?? null) },
+        { name: "median", colour: "buy", dash: [6, 4], values: all.map((d) => d.median_bps ?? null) },
+      ],
+    });
+    curve("Edge still there", "The share of that time in which it still was at zero or above so much later.", {
+      x: all.map((d, k) => k), labels: page.choice.delays_ms.map(String), unit: "ms", xLabel: "delay of both legs, ms",
+      at: delay, rest: delay, text: percent, y: [0, 1.05],
+      lines: [{ name: "share", colour: "gap", values: all.map((d) => d.share ?? null) }],
+    });
+  }
+
+  function sizeCurve(pair) {
+    const of = (value) => pair.sizes.map((s) => value(s) ?? null);
+    const edge = (name) => of((s) => s.edge_bps && s.edge_bps[name]);
+    const lines = [
+      { name: "median, p5 to p95", colour: "gap", values: edge("median"), low: edge("p5"), high: edge("p95") },
+      { name: "at best", colour: "buy", dash: [6, 4], values: edge("max") },
+      { name: page.choice.delays_ms[delay] + " ms after it opened, mean", colour: "sell", values: of((s) => (ofDelay(s.delays) || {}).mean_bps) },
+    ].filter((line) => line.values.some((v) => v != null));
+    if (!lines.length) return;
+    curve("Edge by size", "In bps, after both taker fees, from both books.", {
+      x: pair.sizes.map((s, k) => k), labels: pair.sizes.map((s) => money(s.notional)), unit: "",
+      xLabel: "size, in quote currency", at: size, rest: size, text: inBps, lines,
+    });
+  }
+
+  function survivalCurve(found) {
+    const lasting = found.lasting, heading = "How long an episode lasts";
+    if (!lasting) return;
+    if (!lasting.t_s || !lasting.t_s.length) return curve(heading, "No curve: " + lasting.reason + ".");
+    const median = lasting.median_s == null ? "" : " Half of them last longer than " + seconds(lasting.median_s)
+      + (lasting.median_low_s != null && lasting.median_high_s != null ? " (95 %: " + seconds(lasting.median_low_s) + " to " + seconds(lasting.median_high_s) + ")" : "") + ".";
+    curve(heading, "The share of " + lasting.episodes + " episodes that still stand open, with its 95 % band (Kaplan\u2013Meier)." + median, {
+      x: [0, ...lasting.t_s], stepped: true, unit: "s", digits: 3, xLabel: "s after it opened", text: percent, y: [0, 1.05],
+      lines: [{ name: "still open", colour: "gap", values: [1, ...lasting.share], low: [1, ...lasting.low], high: [1, ...lasting.high] }],
+    });
+  }
+
+  function leadCurve(pair) {
+    const lead = pair.lead;
+    if (!lead) return;
+    const heading = "Who moves first";
+    if (!lead.lags.length) return curve(heading, lead.words);
+    curve(heading, lead.words + " Correlation of the two prices by lag; right of zero " + pair.labels[0] + " moves first. Grey: the interval.", {
+      x: lead.lags, unit: "ms", digits: 0, xLabel: "lag, ms", text: (v) => fixed(v, 3), at: lead.at, zone: lead.zone,
+      rest: lead.at == null ? null : Math.max(0, lead.lags.findIndex((v) => v >= lead.at)),
+      lines: [{ name: "correlation", colour: "gap", values: lead.correlations }],
+    });
+  }
+
+  function showCurves(pair) {
+    for (const c of curves.splice(0)) c.plot.destroy();
+    byId("curves").replaceChildren();
+    const found = sizeOf(pair);
+    if (found && found.edge_bps) {
+      delayCurve(found);
+      sizeCurve(pair);
+      survivalCurve(found);
+    }
+    leadCurve(pair);
+  }
+
+  function chooseSize() {
+    for (const [name, value] of [["size", size], ["delay", delay]])
+      for (const select of document.querySelectorAll("select." + name)) select.value = String(value);
+    fillMatrix();
+  }
+
   // ---- one pair ------------------------------------------------------------------------------
   function gapChart(pair, intervals) {
     if (!pair || pair.gap == null) return;
@@ -238,6 +496,22 @@
     if (pair.break_even != null) levels.push({ value: pair.break_even, dash: [2, 3], label: "pays both fees " + bps(pair.break_even) });
     addChart("Ratio: bid of " + sell + " over ask of " + buy + ", in bps from 1",
       [{ name: "gap", colour: "gap", values: drawn(pair.gap, 0) }], "gap", intervals, levels);
+  }
+
+  // the edge at the chosen size, and what both venues expected of funding
+  function edgeChart(pair, intervals) {
+    const packed = pair && pair.edges && pair.edges[size];
+    if (!packed) return;
+    addChart("Edge in bps at " + money(page.choice.notionals[size]) + ", after both taker fees",
+      [{ name: "edge", colour: "gap", values: drawn(packed, 0) }], "edge", intervals,
+      [{ value: 0, dash: [1, 3], label: "" }]);
+  }
+
+  function fundingChart([sell, buy], [sellLabel, buyLabel], intervals) {
+    const lines = [];
+    if (sell.funding) lines.push({ name: sellLabel, colour: "sell", values: drawn(sell.funding, 0) });
+    if (buy.funding) lines.push({ name: buyLabel, colour: "buy", values: drawn(buy.funding, 0) });
+    if (lines.length) addChart("Funding as told, bps per hour: longs pay shorts", lines, "rate", intervals);
   }
 
   function priceChart([sell, buy], [sellLabel, buyLabel], intervals) {
@@ -257,12 +531,17 @@
     byId("charts").replaceChildren();
     byId("choice").value = String(index);
     byId("pair-words").textContent = pair.words;
+    byId("size-words").textContent = sizeWords(pair);
+    byId("funding-words").textContent = pair.funding_words || "";
+    showCurves(pair);
     if (sell.axis == null) return;
     useAxis(page.axes[sell.axis]);
     priceChart([sell, buy], pair.labels, intervals);
     priceChart([buy, sell], [...pair.labels].reverse(), intervals);
     gapChart(pair, intervals);
     gapChart(back, intervals);
+    edgeChart(pair, intervals);
+    fundingChart([sell, buy], pair.labels, intervals);
     if (!charts.length) byId("charts").append(element("p", "soft", "Nothing to draw: these two were never trusted at the same time."));
     for (const c of charts) read(c.plot);
   }
@@ -283,10 +562,25 @@
     const moves = { in: [0.5, 0], out: [2, 0], left: [1, -0.5], right: [1, 0.5], all: [Infinity, 0] };
     for (const button of document.querySelectorAll("[data-zoom]"))
       button.addEventListener("click", () => zoom(...moves[button.dataset.zoom]));
+    if (page.choice) {
+      size = page.choice.notionals.indexOf(page.choice.notional);
+      delay = page.choice.delays_ms.indexOf(page.choice.delay_ms);
+      chooseSize();
+      for (const name of ["size", "delay"]) {
+        for (const select of document.querySelectorAll("select." + name)) {
+          select.addEventListener("change", () => {
+            if (name === "size") size = Number(select.value); else delay = Number(select.value);
+            chooseSize();
+            choose(page.pairs.indexOf(chosen));
+          });
+        }
+      }
+    }
     choose(page.first);
-    const resize = () => { for (const c of charts) if (c.host.clientWidth) c.plot.setSize({ width: c.host.clientWidth, height: c.plot.height }); };
-    const redraw = () => { for (const c of charts) c.plot.redraw(false, true); };
+    const resize = () => { for (const c of [...charts, ...curves]) if (c.host.clientWidth) c.plot.setSize({ width: c.host.clientWidth, height: c.plot.height }); };
+    const redraw = () => { for (const c of [...charts, ...curves]) c.plot.redraw(false, true); };
     new ResizeObserver(resize).observe(byId("charts"));
+    new ResizeObserver(resize).observe(byId("curves"));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     const print = (on) => () => { document.documentElement.toggleAttribute("data-print", on); resize(); redraw(); };
     addEventListener("beforeprint", print(true));

@@ -6,6 +6,8 @@ from perptape.sections.one_pair import one_pair
 from perptape.sections.opening import opening
 from perptape.sections.pairs import pairs
 from perptape.sections.provenance import provenance
+from perptape.sections.takes import takes
+from perptape.sections.timing import timing
 
-SECTIONS = (opening, completeness, matrix, pairs, one_pair, provenance)
+SECTIONS = (opening, completeness, matrix, takes, pairs, one_pair, timing, provenance)
 """In the order of the page."""

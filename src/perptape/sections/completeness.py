@@ -15,8 +15,29 @@ INTERVALS_LISTED = 200
 def completeness(report: Report) -> str:
     return (
         '<section id="complete"><h2>How complete it is</h2>'
-        f"{_heard(report.markets)}{_strips(report)}{_intervals(report.markets)}</section>"
+        f"{_heard(report.markets)}{_channels(report.markets)}{_strips(report)}"
+        f"{_intervals(report.markets)}</section>"
     )
+
+
+def _channels(markets: Sequence[Market]) -> str:
+    """Tell how much of the other channels is trusted, if any were recorded."""
+    names = sorted({c.channel for m in markets for c in m.channels})
+    if not names:
+        return ""
+    rows = [
+        [row_head(esc(m.market)), *(number_cell(_share(m, name)) for name in names)]
+        for m in markets
+    ]
+    heads = ["<Market", *(name.capitalize() for name in names)]
+    made = table(heads, rows, "stick")
+    return f"<details><summary>Share of the other channels trusted</summary>{made}</details>"
+
+
+def _share(market: Market, name: str) -> str:
+    found = next((c for c in market.channels if c.channel == name), None)
+    whole = 0.0 if found is None else found.trusted_s + found.untrusted_s
+    return NONE if found is None or not whole else percent(found.trusted_s / whole)
 
 
 def _heard(markets: Sequence[Market]) -> str:

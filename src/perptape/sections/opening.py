@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from perptape.events import NS
 from perptape.findings import Market, Pair, Report, ranked
+from perptape.sections.best import best, earners, legs
 from perptape.sections.elements import coin_of, esc
 from perptape.wording import (
     bps,
     duration,
-    instrument_of,
     listed,
     names_of,
     number,
@@ -19,6 +19,8 @@ from perptape.wording import (
 
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 REASONS_NAMED = 4
+NEVER_NAMED = 3
+"""Of more markets that were never heard, so many are named."""
 PARTLY = 0.02
 """A market not recorded for longer than this share of its time is named."""
 WORDS = {
@@ -38,6 +40,14 @@ WORDS = {
         looks every 100 ms.""",
     "Top size": """median of what both sides offered at their best price, in quote currency.""",
 }
+DEEP_WORDS = {
+    "Edge": """what both books left of the gap at a size, after both taker fees: the mean price of
+        selling it into the one, over that of buying it from the other.""",
+    "Episode": """a stretch of trusted time with the edge at zero or above. One that was open when
+        trust began has no known beginning and is in no rate and no duration.""",
+    "Take": """one trade of both legs for each episode, so long after it opened, at what the books
+        were then. It may lose.""",
+}
 ALONE = (
     "With one market there is nothing to compare: record at least two venues that trade "
     "the same coin, for example: perptape record BTC-USDT --venues bybit,htx."
@@ -53,9 +63,10 @@ def opening(report: Report) -> str:
     tapes = ", ".join(s.tape for s in report.provenance.tapes)
     thoughts = "".join(f"<p>{esc(' '.join(part))}</p>" for part in verdict(report))
     notes = "".join(f'<p class="note">{esc(n)}</p>' for n in report.provenance.notes)
+    known = WORDS | DEEP_WORDS if report.has_sizes else WORDS
     words = "".join(
         f"<div><dt>{term}</dt><dd>{' '.join(meaning.split())}</dd></div>"
-        for term, meaning in WORDS.items()
+        for term, meaning in known.items()
     )
     return (
         f'<header><p class="over">Perptape report on {esc(tapes)}</p>'
@@ -93,7 +104,7 @@ def _complete(markets: Sequence[Market]) -> list[str]:
     names = names_of(m.market for m in markets)
     unheard = [m for m in markets if not m.trusted_s]
     heard = [m for m in markets if m.trusted_s]
-    said = [f"{names[m.market]} was never heard{_because(m)}." for m in unheard]
+    said = _never(unheard, names)
     torn = [m for m in heard if m.missing]
     if not heard:
         return said
@@ -104,8 +115,26 @@ def _complete(markets: Sequence[Market]) -> list[str]:
     share = f"{percent(worst.trusted_share)} trusted{_because(worst)}"
     if len(heard) == 1:
         return [f"Not all of it was heard whole: {share}.", *said]
-    whole = f"Of {len(heard)} markets {len(heard) - len(torn)} are complete"
+    complete = len(heard) - len(torn)
+    are = f"{complete} are" if complete else "none is"
+    whole = f"Of {len(heard)} markets {are} complete"
     return [f"{whole}; {names[worst.market]} is the least so, {share}.", *said]
+
+
+def _never(unheard: Sequence[Market], names: Mapping[str, str]) -> list[str]:
+    """Name those that were never heard; of many of one reason the first."""
+    if len(unheard) <= NEVER_NAMED:
+        return [f"{names[m.market]} was never heard{_because(m)}." for m in unheard]
+    reasons: dict[str, list[str]] = {}
+    for market in unheard:
+        reasons.setdefault(_because(market), []).append(names[market.market])
+    return [f"Never heard{why}: {_some(who)}." for why, who in reasons.items()]
+
+
+def _some(who: Sequence[str]) -> str:
+    if len(who) <= NEVER_NAMED + 1:
+        return listed(who)
+    return listed([*who[:NEVER_NAMED], f"{len(who) - NEVER_NAMED} more"])
 
 
 def _partly(markets: Sequence[Market]) -> list[str]:
@@ -126,17 +155,27 @@ def _because(market: Market) -> str:
 def _worth(report: Report) -> list[str]:
     if len(report.markets) == 1:
         return [ALONE]
-    best = next(iter(ranked(report.pairs)), None)
-    if best is None or best.gap_bps is None:
+    widest_of = next(iter(ranked(report.pairs)), None)
+    if widest_of is None or widest_of.gap_bps is None:
         return [_nothing_ranked(report.pairs)]
     names = names_of(m.market for m in report.markets)
-    gap = best.gap_bps
+    gap = widest_of.gap_bps
     widest = (
-        f"The widest gap before fees: {_legs(best, names)}, "
+        f"The widest gap before fees: {legs(widest_of, names)}, "
         f"{bps(gap.median)} bps at the median and {bps(gap.max)} bps at best, "
-        f"over {duration(best.trusted_s)} in which both were trusted."
+        f"over {duration(widest_of.trusted_s)} in which both were trusted."
     )
-    return [widest, *_left(best, report.pairs, names)]
+    if report.has_sizes:
+        return [widest, *best(report)]
+    return [widest, *_left(widest_of, report.pairs, names)]
+
+
+def shown_first(report: Report) -> Pair | None:
+    """Give the pair that earned most, or that with the widest gap."""
+    earned = earners(report)
+    if earned and earned[0][2].profit > 0:
+        return earned[0][0]
+    return next(iter(ranked(report.pairs)), None)
 
 
 def _nothing_ranked(pairs: Sequence[Pair]) -> str:
@@ -151,7 +190,7 @@ def _left(best: Pair, pairs: Sequence[Pair], names: Mapping[str, str]) -> list[s
     top = max(ranked(pairs), key=lambda p: p.best_edge_bps)
     if top.edge_bps is None:
         return ["What fees leave of it is not known: the taker fees of these venues are not."]
-    where = "" if top is best else f" ({_legs(top, names)})"
+    where = "" if top is best else f" ({legs(top, names)})"
     if top.best_edge_bps <= 0:
         return [f"After both taker fees nothing was left: the best moment{where} was {_edge(top)}."]
     said = [] if best.edge_bps is None or top is best else [_of_best(best)]
@@ -161,15 +200,6 @@ def _left(best: Pair, pairs: Sequence[Pair], names: Mapping[str, str]) -> list[s
         f"the edge was above zero at {share} of the updates."
     )
     return [*said, kept]
-
-
-def _legs(pair: Pair, names: Mapping[str, str]) -> str:
-    """Name what is traded where the venues alone do not say it."""
-    same = instrument_of(pair.sell) == instrument_of(pair.buy)
-    if same and names[pair.sell] == pair.sell and venue_of(pair.sell) != venue_of(pair.buy):
-        what = instrument_of(pair.sell)
-        return f"sell {what} on {venue_of(pair.sell)}, buy it on {venue_of(pair.buy)}"
-    return f"sell on {names[pair.sell]}, buy on {names[pair.buy]}"
 
 
 def _edge(pair: Pair) -> str:

@@ -26,35 +26,42 @@ def pairs(report: Report) -> str:
     markets = [m.market for m in report.markets]
     same = ranked(report.pairs)
     other = [p for p in report.pairs if not p.same_quote and p.gap_bps]
-    silent = [p for p in report.pairs if not p.gap_bps]
+    heard = {m.market for m in report.markets if m.trusted_s}
+    dead = [m for m in markets if m not in heard]
+    silent = [p for p in report.pairs if not p.gap_bps and {p.sell, p.buy} <= heard]
     head = "The pairs, ranked by median gap" if same else "The pairs"
     hint = "In bps, on time in which both were trusted. A heading sorts the table by its column."
     return "".join(
         [
             f'<section id="pairs"><h2>{head}</h2><p class="soft">{hint}</p>',
-            _table(same, markets) if same else "",
-            OTHER + _table(other, markets) if other else "",
-            _silent(silent, markets) if silent else "",
+            _table(same, markets, report) if same else "",
+            OTHER + _table(other, markets, report) if other else "",
+            _silent(silent, dead, markets) if silent or dead else "",
             "</section>",
         ]
     )
 
 
-def _silent(pairs: Sequence[Pair], markets: Sequence[str]) -> str:
+def _silent(pairs: Sequence[Pair], dead: Sequence[str], markets: Sequence[str]) -> str:
     names = names_of(markets)
-    said = "".join(
+    said = [
         f"<li>sell {esc(names[p.sell])}, buy {esc(names[p.buy])}: {esc(p.reason or NONE)}</li>"
         for p in pairs
-    )
-    return f'<h3>Pairs without a number</h3><ul class="soft">{said}</ul>'
+    ]
+    if dead:
+        who = ", ".join(names[m] for m in dead)
+        said.append(f"<li>all pairs of {esc(who)}: never trusted at the same time</li>")
+    return f'<h3>Pairs without a number</h3><ul class="soft">{"".join(said)}</ul>'
 
 
-def _table(pairs: Sequence[Pair], markets: Sequence[str]) -> str:
+def _table(pairs: Sequence[Pair], markets: Sequence[str], report: Report) -> str:
+    sized = {p.edge_notional for p in pairs}
+    at = f" at {money(report.choice.notional)}" if sized == {report.choice.notional} else ""
     rows = "".join(f"<tr>{_row(p, markets)}</tr>" for p in pairs)
     return (
         '<div class="scroll wide stick" tabindex="0"><table class="sortable"><thead>'
         f"<tr><th></th><th></th>{_group('Gap, before fees', GAP)}"
-        f"{_group('Edge, after both taker fees', EDGE)}<th></th><th></th></tr>"
+        f"{_group(f'Edge{at}, after both taker fees', EDGE)}<th></th><th></th></tr>"
         '<tr><th scope="col" class="text">Sell at bid of</th>'
         f'<th scope="col" class="text">Buy at ask of</th>{_heads()}</tr>'
         f"</thead><tbody>{rows}</tbody></table></div>"

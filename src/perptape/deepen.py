@@ -1,0 +1,210 @@
+"""A report of gaps -> one of what they were worth: sizes, delays, clocks, leads and funding."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import polars as pl
+from msgspec.structs import replace
+
+from perptape import tables
+from perptape.events import NS
+from perptape.findings import Heard, Lead, Market, Pair, Report, Series
+from perptape.instruments import base_of
+from perptape.measures.clocks import Clocks
+from perptape.measures.edge_lines import Steps
+from perptape.recording import Recording
+from perptape.surroundings import (
+    MOST_QUOTES,
+    carries,
+    compared_clocks,
+    expected,
+    leads,
+    recent,
+    told_clocks,
+    with_expected,
+)
+from perptape.wording import instrument_of
+from perptape.worth import CHOICE, Coin, Worth, worth
+
+MOST_RAW_BYTES = 1_000_000_000
+"""Of a larger tape the answers about time are not looked for: that reads all of it."""
+Fees = Mapping[str, float]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Where to read on."""
+
+    tapes: tuple[Path, ...]
+    roots: tuple[Path, ...]
+    ledger: pl.DataFrame
+    """Of all channels."""
+    ts_from: int | None
+    ts_to: int | None
+
+    def coin(self, base: str) -> Coin:
+        return Coin(
+            base,
+            self.scans("quotes", base),
+            self.scans("books", base),
+            self.ledger,
+            pl.concat([tables.scan(root, "instruments") for root in self.roots]),
+            self.ts_from,
+            self.ts_to,
+        )
+
+    def scans(self, table: str, base: str) -> list[pl.LazyFrame]:
+        return [tables.scan(root, table, base=base) for root in self.roots]
+
+    def has(self, channel: str, base: str) -> bool:
+        name = pl.col("instrument").str.split("-").list.first()
+        return len(self.ledger.filter(pl.col("channel") == channel, name == base)) > 0
+
+
+def deepened(report: Report, told: Told, fees: Fees) -> Report:
+    """Add to a report all that the tapes say beyond quotes; what they do not say stays absent."""
+    report = replace(report, markets=tuple(_with_channels(m, report, told) for m in report.markets))
+    if not report.pairs:
+        return report
+    for place, series in enumerate(report.series):
+        report = _with_worth(report, place, series, told, fees)
+        report = _with_funding(report, place, told, fees)
+    return _with_clocks(report, told)
+
+
+def _base(series: Series) -> str:
+    return base_of(instrument_of(min(series.bids)))
+
+
+def _noted(report: Report, *notes: str) -> Report:
+    known = report.provenance
+    return replace(report, provenance=replace(known, notes=(*known.notes, *notes)))
+
+
+def _with_series(report: Report, place: int, series: Series) -> Report:
+    every = list(report.series)
+    every[place] = series
+    return replace(report, series=tuple(every))
+
+
+# ---- sizes and delays ---------------------------------------------------------------------------
+
+
+def _with_worth(report: Report, place: int, series: Series, told: Told, fees: Fees) -> Report:
+    found = worth(told.coin(_base(series)), fees, Steps(series.ts, series.step_ns))
+    if found.note:
+        return _noted(report, found.note)
+    if not found.pairs:
+        return report
+    report = _with_series(report, place, replace(series, edges_bps=found.edges_bps))
+    pairs = tuple(_with_sizes(pair, found) for pair in report.pairs)
+    return replace(report, pairs=pairs, choice=CHOICE)
+
+
+def _with_sizes(pair: Pair, found: Worth) -> Pair:
+    deep = found.pairs.get((pair.sell, pair.buy))
+    if deep is None:
+        return pair
+    names = ("depth", "rate", "episodes", "sizes", "capacity")
+    pair = replace(pair, **{name: getattr(deep, name) for name in names})
+    if deep.depth != "books":
+        return pair
+    sized = deep.sized(CHOICE.notional)
+    edge = None if sized is None else sized.edge_bps
+    return replace(pair, edge_bps=edge, edge_notional=None if edge is None else CHOICE.notional)
+
+
+# ---- channels -----------------------------------------------------------------------------------
+
+
+def _with_channels(market: Market, report: Report, told: Told) -> Market:
+    venue, _, instrument = market.market.partition(":")
+    own = told.ledger.filter(
+        pl.col("venue") == venue, pl.col("instrument") == instrument, pl.col("channel") != "quotes"
+    )
+    start = pl.max_horizontal(pl.col("ts_start").cast(pl.Int64), report.ts_from)
+    end = pl.min_horizontal(pl.col("ts_end").cast(pl.Int64), report.ts_to)
+    length = pl.max_horizontal(end - start, 0)
+    is_trusted = pl.col("state") == "trusted"
+    found = (
+        own.group_by("channel")
+        .agg(
+            length.filter(is_trusted).sum() / NS, untrusted_s=length.filter(~is_trusted).sum() / NS
+        )
+        .sort("channel")
+    )
+    return replace(market, channels=tuple(Heard(*row) for row in found.iter_rows()))
+
+
+# ---- funding ------------------------------------------------------------------------------------
+
+
+def _with_funding(report: Report, place: int, told: Told, fees: Fees) -> Report:
+    series = report.series[place]
+    base = _base(series)
+    funding = told.scans("funding", base)
+    if not told.has("funding", base) or not any(len(f.head(1).collect()) for f in funding):
+        return report
+    of = told.coin(base)
+    last, drawn = expected(of, funding, Steps(series.ts, series.step_ns))
+    paid = carries(of, funding, told.scans("marks", base), fees)
+    report = _with_series(report, place, replace(series, funding_bps_per_h=drawn))
+    markets = tuple(replace(m, funding=last.get(m.market, m.funding)) for m in report.markets)
+    known = {m.market: m for m in markets}
+    pairs = tuple(
+        with_expected(replace(p, carry=paid.get((p.sell, p.buy), p.carry)), known)
+        for p in report.pairs
+    )
+    return replace(report, markets=markets, pairs=pairs)
+
+
+# ---- clocks and leads ---------------------------------------------------------------------------
+
+
+def _with_clocks(report: Report, told: Told) -> Report:
+    quotes = {m.market: m.quotes for m in report.markets}
+    busiest = max(report.series, key=lambda s: sum(quotes[m] for m in s.bids))
+    samples, too_large = _samples(told.tapes)
+    report = _noted(report, *too_large)
+    found: Clocks | None = None
+    if len(samples):
+        coin = told.coin(_base(busiest))
+        found = compared_clocks(samples, coin, recent(coin.quotes)[0])
+        report = _with_offsets(report, found)
+    every: list[Lead] = []
+    for series in report.series:
+        coin = told.coin(_base(series))
+        since = recent(coin.quotes)[1]
+        every += leads(coin, found, since)
+        if since is not None:
+            last = f"its last {MOST_QUOTES:,} quotes"
+            report = _noted(report, f"Clocks and who leads in {coin.base} are told from {last}.")
+    return replace(report, leads=tuple(every))
+
+
+def _samples(tapes: Sequence[Path]) -> tuple[pl.DataFrame, list[str]]:
+    """Read what the venues answered about time."""
+    found, notes = [], []
+    for tape in tapes:
+        size = sum(path.stat().st_size for path in tape.glob("raw/*"))
+        if size > MOST_RAW_BYTES:
+            notes.append(
+                f"{tape.resolve().name} has {size / 1e9:.0f} GB of frames: the answers of its "
+                "venues about time were not looked for, so clocks are not compared."
+            )
+        else:
+            found.append(Recording(tape).clock_samples().collect())
+    return (pl.concat(found) if found else pl.DataFrame()), notes
+
+
+def _with_offsets(report: Report, found: Clocks) -> Report:
+    offsets, errors = found.offsets_ms(), found.errors_ms()
+    markets = tuple(
+        replace(
+            m,
+            clock_offset_ms=offsets.get(m.market.partition(":")[0]),
+            clock_error_ms=errors.get(m.market.partition(":")[0]),
+        )
+        for m in report.markets
+    )
+    return replace(report, markets=markets, clocks=told_clocks(found))

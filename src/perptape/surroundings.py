@@ -1,0 +1,175 @@
+"""What stands around a pair: the venues' clocks, who moves first, and funding -> findings."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from msgspec.structs import replace
+
+from perptape.align import TIME, coin
+from perptape.events import NS
+from perptape.findings import Carry, Clock, Drawn, Expected, Lead, Market, Pair
+from perptape.kernels import BPS, Floats
+from perptape.measures.carry import carry
+from perptape.measures.clocks import Clocks, clocks
+from perptape.measures.edge_lines import Steps
+from perptape.measures.lead_lag import lead_lag
+from perptape.measures.mids import Table, placed
+from perptape.worth import Coin
+
+MOST_QUOTES = 2_000_000
+"""Clocks and leads are told from so many of a coin's quotes at most: the last ones."""
+MAX_LAG_MS, STEP_MS = 500.0, 5.0
+BLOCKS, LEAST_BLOCK_S, MOST_BLOCK_S = 15, 2.5, 60.0
+
+
+def recent(quotes: Sequence[Table]) -> tuple[list[pl.LazyFrame], int | None]:
+    """Give the last quotes of one coin, and from when they are if these are not all."""
+    frames = [table.lazy() for table in quotes]
+    heights = [int(f.select(pl.len()).collect().item()) for f in frames]
+    if sum(heights) <= MOST_QUOTES:
+        return frames, None
+    share = MOST_QUOTES / sum(heights)
+    firsts = [
+        f.slice(height - int(height * share), 1).select(pl.col("ts_recv").cast(pl.Int64)).collect()
+        for f, height in zip(frames, heights, strict=True)
+    ]
+    since = max(int(first.item()) for first in firsts if len(first))
+    return [f.filter(pl.col("ts_recv").cast(pl.Int64) >= since) for f in frames], since
+
+
+def told_clocks(found: Clocks) -> tuple[Clock, ...]:
+    """One of each venue."""
+    names = Clock.__struct_fields__
+    return tuple(
+        Clock(**{name: row[name] for name in names}) for row in found.venues.iter_rows(named=True)
+    )
+
+
+def compared_clocks(samples: pl.DataFrame, of: Coin, quotes: Sequence[pl.LazyFrame]) -> Clocks:
+    """Compare clocks by round trips and by the stamps of one coin's quotes."""
+    return clocks(samples, quotes=quotes, ledger=of.ledger, base=of.base)
+
+
+def leads(of: Coin, known: Clocks | None, since: int | None) -> tuple[Lead, ...]:
+    """Tell who moves first, by the venues' stamps if all clocks of the coin are known."""
+    offsets = {} if known is None else dict(known.offsets_ms())
+    names = coin(of.ledger, of.base)
+    heard = [m for m, spans in names.trusted.items() if spans.total_ns]
+    by_stamp = known is not None and {m.partition(":")[0] for m in heard} <= _stamped(known)
+    total_s = sum(names.trusted[m].total_ns for m in heard) / NS / max(len(heard), 1)
+    found = lead_lag(
+        list(of.quotes),
+        of.ledger,
+        base=of.base,
+        clock="event" if by_stamp else "recv",
+        offsets_ms=offsets if by_stamp else None,
+        errors_ms=known.errors_ms() if known is not None and by_stamp else None,
+        max_lag_ms=MAX_LAG_MS,
+        step_ms=STEP_MS,
+        block_s=min(max(total_s / BLOCKS, LEAST_BLOCK_S), MOST_BLOCK_S),
+        ts_from=since if of.ts_from is None or (since or 0) > of.ts_from else of.ts_from,
+        ts_to=of.ts_to,
+    )
+    curves = found.curve.partition_by("first", "second", as_dict=True)
+    return tuple(
+        _lead(row, curves.get((row["first"], row["second"])), by_stamp=by_stamp)
+        for row in found.pairs.iter_rows(named=True)
+        if row["trusted_s"]
+    )
+
+
+def _stamped(known: Clocks) -> set[str]:
+    """Venues whose stamps can be put on our clock."""
+    usable = pl.col("offset_ms").is_not_null() & (pl.col("rows") > 0)
+    return set(known.venues.filter(usable)["venue"])
+
+
+def _lead(row: Mapping[str, object], curve: pl.DataFrame | None, *, by_stamp: bool) -> Lead:
+    names = set(Lead.__struct_fields__) & set(row)
+    lags, correlations = (
+        ((), ())
+        if curve is None
+        else (
+            tuple(curve["lag_ms"].to_list()),
+            tuple(float(f"{c:.4g}") for c in curve["correlation"].to_list()),
+        )
+    )
+    return Lead(
+        **{name: row[name] for name in names},  # type: ignore[arg-type]
+        clock="event" if by_stamp else "recv",
+        lags_ms=lags,
+        correlations=correlations,
+    )
+
+
+# ---- funding ------------------------------------------------------------------------------------
+
+
+def carries(
+    of: Coin, funding: Sequence[Table], marks: Sequence[Table], fees: Mapping[str, float]
+) -> Mapping[tuple[str, str], Carry]:
+    """Compare what funding paid, by (sell, buy); pairs of which nothing is known are left out."""
+    both = [pl.concat([t.lazy() for t in tables]) for tables in (funding, marks)]
+    found = carry(
+        both[0], both[1], of.ledger, fees=fees, base=of.base, ts_from=of.ts_from, ts_to=of.ts_to
+    )
+    names = set(Carry.__struct_fields__)
+    return {
+        (row["sell"], row["buy"]): Carry(**{n: v for n, v in row.items() if n in names})
+        for row in found.iter_rows(named=True)
+    }
+
+
+def expected(
+    of: Coin, funding: Sequence[Table], steps: Steps
+) -> tuple[Mapping[str, Expected], Mapping[str, Drawn]]:
+    """Give what each market's venue told last of its funding, and what it told step by step."""
+    rows = pl.concat([t.lazy() for t in funding]).filter(
+        ~pl.col("is_settled").fill_null(value=False), pl.col("rate").is_not_null()
+    )
+    name = pl.concat_str(
+        pl.col("venue").cast(pl.String), pl.lit(":"), pl.col("instrument").cast(pl.String)
+    )
+    told = rows.select(
+        name.alias("market"),
+        pl.col("ts_recv").cast(TIME).cast(pl.Int64),
+        pl.col("rate").cast(pl.Float64) * BPS,
+        pl.col("interval_h").cast(pl.Float64).forward_fill().over(name),
+        pl.col("ts_funding").cast(TIME).cast(pl.Int64).forward_fill().over(name),
+    ).collect()
+    if of.ts_from is not None:
+        told = told.filter(pl.col("ts_recv") >= of.ts_from)
+    if of.ts_to is not None:
+        told = told.filter(pl.col("ts_recv") <= of.ts_to)
+    trusted = coin(of.ledger, of.base, channel="funding").trusted
+    last: dict[str, Expected] = {}
+    drawn: dict[str, Drawn] = {}
+    for (market,), own in sorted(told.partition_by("market", as_dict=True).items()):
+        last[market] = Expected(*own.select("rate", "interval_h", "ts_funding").row(-1))
+        if market in trusted:
+            line = _stepped(own, steps)
+            known = placed(trusted[market], steps.ends - 1)[1]
+            line = np.where(known, line, np.nan)
+            drawn[market] = Drawn(line, line, line)
+    return last, drawn
+
+
+def _stepped(own: pl.DataFrame, steps: Steps) -> Floats:
+    """Give the last value known at the end of each step."""
+    at = np.searchsorted(own["ts_recv"].to_numpy(), steps.ends) - 1
+    return np.where(at >= 0, own["rate"].to_numpy()[np.maximum(at, 0)], np.nan)
+
+
+def with_expected(pair: Pair, markets: Mapping[str, Market]) -> Pair:
+    """Add the carry by the rates told last, which nobody has paid yet."""
+    sell, buy = markets[pair.sell].funding, markets[pair.buy].funding
+    if pair.carry is None or sell is None or buy is None:
+        return pair
+    difference = sell.rate_bps_per_h - buy.rate_bps_per_h
+    cost = pair.carry.cost_bps
+    told = {
+        "expected_carry_bps_per_h": difference,
+        "expected_break_even_h": cost / difference if cost is not None and difference > 0 else None,
+    }
+    return replace(pair, carry=replace(pair.carry, **told))
