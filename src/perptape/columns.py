@@ -125,13 +125,12 @@ def trades(events: Sequence[Trade], units: Units) -> Columns:
 def books(events: Sequence[Book], units: Units) -> Columns:
     """A row for each level: bids as they came, then asks."""
     counts = levels(events)
-    levels_of = list(chain.from_iterable(chain(b.bids, b.asks) for b in events))
-    rows = np.array(levels_of, np.float64).reshape(-1, 2)
+    numbers = chain.from_iterable(level for b in events for level in chain(b.bids, b.asks))
+    rows = np.fromiter(numbers, np.float64, 2 * counts.sum()).reshape(-1, 2)
     each = units.repeated(counts)
     price = each.price(rows[:, 0])
-    sides = np.concatenate(
-        [np.repeat(np.array([0, 1], np.int8), [len(b.bids), len(b.asks)]) for b in events]
-    )
+    of_sides = [count for b in events for count in (len(b.bids), len(b.asks))]
+    sides = np.repeat(np.tile(np.array([0, 1], np.int8), len(events)), of_sides)
     ids = pa.array([b.update_id for b in events], pa.int64())
     return {
         "side": pa.DictionaryArray.from_arrays(pa.array(sides), pa.array(["bid", "ask"])),
