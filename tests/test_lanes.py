@@ -328,6 +328,35 @@ def test_no_story_tells_the_ways_apart(few, story):
         read_both_ways(story)
 
 
+@pytest.mark.parametrize("few", SIZES)
+def test_all_but_the_first_of_steady_quotes_are_taken(few, monkeypatch):
+    monkeypatch.setattr(lanes, "FEW", SIZES[few][0])
+    monkeypatch.setattr(lanes, "A_LANE", SIZES[few][1])
+    story = Story()
+    for k in range(400):
+        story.now += 30 * MS
+        story.say(QUOTES, sorted(STREAMS)[k % 3], "BTC", bid=f"100.{k % 7}", ask="102")
+        if k % 10 == 5:
+            story.say(TRADES, "bybit", "BTC")
+    assert read_both_ways(story) == 400 - 3
+
+
+@pytest.mark.parametrize("few", SIZES)
+def test_a_wire_that_is_opened_again_may_carry_another_stream(few, monkeypatch):
+    monkeypatch.setattr(lanes, "FEW", SIZES[few][0])
+    monkeypatch.setattr(lanes, "A_LANE", SIZES[few][1])
+    story = Story()
+    story.open("binance", imported=True)
+    for _ in range(3):
+        for _ in range(50):
+            story.now += 30 * MS
+            story.say(QUOTES, "binance", "BTC")
+        asked = Subscription("binance:BTC-USDT-PERP", "quotes", "bookTicker", "BTCUSDT")
+        opened = Opened("binance", "ws://x", (asked,))
+        story.add(story.wire_of["binance"], Kind.OPENED, msgspec.json.encode(opened))
+    assert read_both_ways(story) > 100
+
+
 @pytest.mark.parametrize(
     ("folder", "venue"), [("usdm", "binance"), ("cm", "binance_coinm"), ("spot", "binance_spot")]
 )

@@ -219,8 +219,9 @@ class Ahead:
         lane_of, times, bids, asks = self._views
         for at in range(row, stop):
             lane, ts = self._lanes[lane_of[at]], times[at]
+            is_regular = lane.is_regular(self._trust)
             stream = lane.stream
-            if not lane.is_regular(self._trust) or stream is None or stream.content is None:
+            if not is_regular or stream is None or stream.content is None:
                 return at
             if not 0 <= ts - stream.last <= stream.bound:
                 return at
@@ -253,8 +254,9 @@ class Ahead:
         return reached
 
     def _known(self, lane: Lane) -> tuple[int, ...]:
+        is_regular = lane.is_regular(self._trust)  # it may find the stream
         stream = lane.stream
-        if stream is None or not lane.is_regular(self._trust):
+        if stream is None or not is_regular:
             return (0,) * STATE
         is_small = 0 <= stream.last < FAR
         is_small = is_small and stream.gaps_ns < FAR // 2 and stream.longest_ns < LONG
