@@ -18,6 +18,8 @@ T0 = 1_790_000_000 * NS
 STEPS, SPAN_MS = 3600, 720_000
 LAG, TRANSIT = 100 * MS, 20 * MS
 """Gate.io follows Binance so much later; every message takes so long."""
+FEE = 0.0005
+"""Of both, for taking."""
 AHEAD = {"binance": 0, "gateio": 250 * MS}
 """The venues' clocks beside ours."""
 LISTS = {
@@ -39,6 +41,13 @@ QUOTES = {
 }
 
 
+def jumps():
+    """Times in ns and prices, of a price that jumps."""
+    chance = np.random.default_rng(5)
+    walk = 60_000 * np.exp(np.cumsum(chance.normal(0, 10e-4, STEPS)))
+    return np.sort(chance.choice(np.arange(1000, SPAN_MS), STEPS, replace=False)) * MS, walk
+
+
 def asked(venue, what, at, body):
     sent = at - 2 * TRANSIT
     answer = RestAnswer(what, f"https://{venue}.example", 200, sent, body)
@@ -46,10 +55,8 @@ def asked(venue, what, at, body):
 
 
 def frames():
-    """A price that jumps; Binance has it at once, Gate.io 100 ms later."""
-    chance = np.random.default_rng(5)
-    walk = 60_000 * np.exp(np.cumsum(chance.normal(0, 10e-4, STEPS)))
-    times = np.sort(chance.choice(np.arange(1000, SPAN_MS), STEPS, replace=False)) * MS
+    """Binance has each price at once, Gate.io 100 ms later."""
+    times, walk = jumps()
     for venue, late in (("binance", 0), ("gateio", LAG)):
         yield asked(venue, "instruments", T0, LISTS[venue])
         opened = Opened(venue, "wss://example", (), imported=True)
@@ -127,3 +134,20 @@ def test_who_leads(run):
     lag, low, high = map(float, found[2:5])
     assert low <= LAG / MS <= high and lag == pytest.approx(LAG / MS, abs=20)
     assert "binance:BTC-USDT-PERP, gateio:BTC-USDT-PERP: binance:BTC-USDT-PERP" in said
+
+
+def test_what_was_left_after_costs(run):
+    said = run("after_costs")
+    pair = ["binance:BTC-USDT-PERP", "gateio:BTC-USDT-PERP"]
+    edge, late = [row for row in rows(said) if row[:2] == pair]
+    depth_share, median_bps, max_bps, _ = map(float, edge[2:])
+    assert depth_share == 1 and -12 < median_bps < -8  # 5 coins of 60,000; nothing but both fees
+    held_s, mean_bps, _, share = map(float, late[2:])
+    times, walk = jumps()
+    ms = np.arange(times[0] // MS + LAG // MS, SPAN_MS)  # each millisecond, by the definition
+    sells = walk[np.searchsorted(times, ms * MS, side="right") - 1] - 1
+    buys = walk[np.searchsorted(times, ms * MS - LAG, side="right") - 1] + 1
+    is_left = sells * (1 - FEE) >= buys * (1 + FEE)
+    assert held_s == pytest.approx(is_left.sum() / 1000, rel=0.02)
+    assert share == pytest.approx(is_left[20:][is_left[:-20]].mean(), abs=0.02)
+    assert 0 < mean_bps < max_bps

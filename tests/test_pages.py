@@ -79,6 +79,11 @@ def test_the_tutorial_is_as_it_says(tmp_path):
         'gaps["gap_median_bps"].abs().max() < 3 and 15 < gaps["gap_max_bps"].max() < 25',
         "all(abs(row['offset_ms'] - told) <= row['error_ms'] for row in clocks.to_dicts() "
         "for venue, told in (('htx', -32), ('bitget', 11)) if row['venue'] == venue)",
+        'sorted(episodes["sell"].unique()) == ["bitget:BTC-USDT-PERP", "bybit:BTC-USDT-PERP"]',
+        "episodes.height == 6",
+        "all(abs(row['duration_s'] - (2 if 'bybit' in row['sell'] else 1)) < 0.2 "
+        "for row in episodes.to_dicts())",
+        "truth.height >= 3 and edges.delays.filter(best).height == 6",
     )
     assert "complete: " in said and "The report: " in said
     assert (tmp_path / "night.html").is_file() and (tmp_path / "night.json").is_file()
