@@ -10,6 +10,7 @@ A part ``[SINCE, UNTIL)`` of time is measured. Updates before it only build the 
 it only answer for its delays. So parts that meet can be added.
 
 Arrays are handed on by few names at a time: a call with all of them costs more than its work.
+numba keeps the compiled loop by this file's date alone: touch it when a file that it calls changes.
 """
 
 from typing import NamedTuple

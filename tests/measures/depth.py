@@ -64,9 +64,9 @@ def vwap(levels, size):
 
 def edge(bids, asks, size, fees):
     """E(Q) in bps, or minus infinity where a book holds too little."""
-    sold, bought = vwap(bids, size), vwap(asks, size)
-    if not size or sold is None or bought is None:
+    if not size or vwap(bids, size) is None or vwap(asks, size) is None:
         return -math.inf
+    sold, bought = vwap(bids, size), vwap(asks, size)
     return 1e4 * (sold * (1 - fees[0]) / (bought * (1 + fees[1])) - 1)
 
 

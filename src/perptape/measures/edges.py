@@ -390,7 +390,7 @@ def size_table(swept: Swept) -> pl.DataFrame:
                     "threshold_bps": threshold,
                     "share": time_ns / trusted_ns if trusted_ns else None,
                     "capacity_median": _middle(part, first + p * width + h),
-                    "capacity_max": most if trusted_ns else None,
+                    "capacity_max": most if trusted_ns or most else None,
                     **gained,
                 }
             )
