@@ -20,6 +20,9 @@ from perptape.findings import (
     Source,
     Spread,
 )
+from perptape.report import Asked, build
+
+from .deep import write
 
 T0 = 1_723_075_200 * NS  # 2024-08-08 00:00:00 UTC
 BUCKETS, STEP_NS = 600, 150_000_000
@@ -149,3 +152,14 @@ def made():
 @pytest.fixture(scope="session")
 def report():
     return make()
+
+
+@pytest.fixture(scope="session")
+def deep_tape(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("deep") / "all-channels")
+
+
+@pytest.fixture(scope="session")
+def deep(deep_tape):
+    """Report of a tape with every channel, of which all is known."""
+    return build(Asked(tapes=(deep_tape,)))

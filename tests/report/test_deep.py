@@ -1,0 +1,195 @@
+"""A tape of which all is known: edges by size and delay, episodes, takes, clocks, funding."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from perptape.page import to_html
+from perptape.report import Asked, build
+from perptape.sections.opening import verdict
+from perptape.told import to_json
+
+from .deep import EPISODES, FUNDING, SECONDS, bids, write
+
+FEES = {"bybit": 5.5e-4, "htx": 6e-4}
+
+
+def pair_of(report, sell="bybit", buy="htx"):
+    return next(p for p in report.pairs if p.sell.startswith(sell) and p.buy.startswith(buy))
+
+
+def told(report):
+    return json.loads(to_json(report))
+
+
+def edges():
+    """Of one coin or less: at the best prices."""
+    return 1e4 * (bids("bybit")[0] * (1 - FEES["bybit"]) / (bids("htx")[1] * (1 + FEES["htx"])) - 1)
+
+
+def test_the_edge_at_the_default_size_is_that_of_both_books(deep):
+    pair = pair_of(deep)
+    assert pair.depth == "books" and pair.edge_notional == 10_000
+    assert pair.edge_bps.median == pytest.approx(np.median(edges()), abs=1e-3)
+    assert pair.edge_bps.max == pytest.approx(edges().max(), abs=1e-9)
+    assert pair.edge_bps == pair.sized(1e4).edge_bps
+    assert pair.sized(5e4).edge_bps.max == pytest.approx(edges().max(), abs=1e-9)
+
+
+def test_a_size_that_no_book_held_has_a_reason_and_no_number(deep):
+    most = pair_of(deep).sized(2.5e5)
+    assert most.edge_bps is None and most.reason == "the books never held so much"
+    assert most.depth_share == 0 and most.episodes is None and most.takes == ()
+
+
+def test_episodes_are_counted_and_last_as_long_as_they_were_made(deep):
+    pair = pair_of(deep)
+    assert pair.episodes.count == EPISODES and pair.episodes.median_s == 0.5
+    hours = (SECONDS - 0.1) / 3600
+    assert pair.episodes.per_hour == pytest.approx(EPISODES / hours, rel=1e-5)
+    lasting = pair.sized(1e4).lasting
+    assert (lasting.episodes, lasting.ended, lasting.t_s) == (EPISODES, EPISODES, (0.5,))
+    assert pair_of(deep, "htx", "bybit").episodes.count == 0
+
+
+@pytest.mark.parametrize(("delay_ms", "share"), [(0, 1), (20, 0.96), (250, 0.5), (1000, 0)])
+def test_a_delay_leaves_what_is_left_of_the_half_second(deep, delay_ms, share):
+    found = pair_of(deep).sized(1e4).delayed(delay_ms)
+    assert found.held_s == pytest.approx(0.5 * EPISODES)
+    assert found.share == pytest.approx(share, abs=1e-6)
+
+
+def test_a_take_late_by_less_than_the_episode_earns_its_edge(deep):
+    sized = pair_of(deep).sized(1e4)
+    soon, late = sized.taken(20), sized.taken(1000)
+    assert soon.takes == late.takes == EPISODES and soon.share_gained == 1
+    size = np.floor(1e4 / bids("htx")[1] / 0.001 + 1e-9) * 0.001
+    gains = size * (bids("bybit")[0] * (1 - FEES["bybit"]) - bids("htx")[1] * (1 + FEES["htx"]))
+    opened = np.flatnonzero((edges() >= 0) & (np.roll(edges(), 1) < 0))
+    assert soon.profit == pytest.approx(gains[opened].sum(), rel=1e-5)
+    assert late.profit < 0 and late.share_gained == 0
+
+
+def test_the_drawn_edge_keeps_every_extreme(deep):
+    (series,) = deep.series
+    line = series.edges_bps["bybit:BTC-USDT-PERP", "htx:BTC-USDT-PERP", 1e4]
+    assert np.nanmax(line.high) == pytest.approx(edges().max(), abs=1e-9)
+    assert np.nanmin(line.low) == pytest.approx(edges().min(), abs=1e-9)
+    per_step = round(1e9 * SECONDS / 10 / SECONDS / series.step_ns) or 1
+    assert np.isfinite(line.last).sum() >= 10 * SECONDS // max(per_step, 1) * 0.9
+    assert (line.low[np.isfinite(line.low)] <= line.last[np.isfinite(line.low)]).all()
+
+
+def test_funding_says_what_was_told_last_and_when_it_pays(deep):
+    pair = pair_of(deep)
+    expected = 1e4 * (FUNDING["bybit"] - FUNDING["htx"])
+    assert pair.carry.expected_carry_bps_per_h == pytest.approx(expected)
+    cost = 2e4 * (FEES["bybit"] + FEES["htx"])
+    assert pair.carry.expected_break_even_h == pytest.approx(cost / expected)
+    assert pair_of(deep, "htx", "bybit").carry.expected_break_even_h is None
+    (series,) = deep.series
+    line = series.funding_bps_per_h["bybit:BTC-USDT-PERP"].last
+    assert np.nanmax(line) == pytest.approx(0.2) == np.nanmin(line)
+
+
+def test_who_moves_first_is_asked_and_not_named_without_clocks(deep):
+    assert len(deep.leads) == 3 and deep.clocks == ()
+    assert all(lead.clock == "recv" and lead.leader is None for lead in deep.leads)
+    assert all(len(lead.lags_ms) == len(lead.correlations) for lead in deep.leads)
+
+
+def test_the_verdict_says_what_was_left_and_how_sure_that_is(deep):
+    heard, worth = (" ".join(part).replace("\u202f", " ") for part in verdict(deep))
+    assert "Nothing is missing" in heard
+    assert "At 10k USDT and 20 ms, after both taker fees, the best was to" in worth
+    assert "sell on bybit, buy on gateio: 9 takes earned" in worth
+    assert "Its edge opened 9 times and stood for 4.5 s in all; 96.0 % of that" in worth
+    assert "1 min 30 s of common trusted time: too little to say anything of a day" in worth
+
+
+def test_nothing_left_is_said_so(deep_tape, tmp_path):
+    fees = tmp_path / "fees.toml"
+    fees.write_text("bybit = 0.01\n")
+    _, worth = verdict(build(Asked(tapes=(deep_tape,), fees=fees)))
+    assert "nothing was left after both taker fees: the best moment (sell" in " ".join(worth)
+
+
+# ---- JSON and page ------------------------------------------------------------------------------
+
+
+def test_the_json_has_all_of_it_and_nothing_is_null(deep):
+    said = told(deep)
+    assert b"null" not in to_json(deep) and b"NaN" not in to_json(deep)
+    assert set(said) == {
+        "ts_from", "ts_to", "markets", "pairs", "provenance", "series", "choice", "leads"
+    }  # fmt: skip
+    pair = next(p for p in said["pairs"] if (p["sell"][:5], p["buy"][:3]) == ("bybit", "htx"))
+    assert {"count", "per_hour", "median_s", "max_s", "censored"} <= set(pair["episodes"])
+    assert {"sizes", "capacity", "carry", "edge_notional", "depth"} <= set(pair)
+    assert [s["notional"] for s in pair["sizes"]] == said["choice"]["notionals"]
+    assert {c["channel"] for c in said["markets"][0]["channels"]} == {"books", "funding"}
+    assert said["markets"][0]["funding"]["interval_h"] == 8
+
+
+def test_every_line_of_the_page_is_in_the_json(deep):
+    said = told(deep)["series"][0]
+    (series,) = deep.series
+    assert said["count"] == len(series.ts) and said["step_ns"] == series.step_ns
+    lines = {(e["sell"], e["buy"], e["notional"]): e for e in said["edges_bps"]}
+    known = {k: v for k, v in series.edges_bps.items() if np.isfinite(v.last).any()}
+    assert set(lines) == set(known)
+    for key, line in known.items():
+        places = [k for start, count in lines[key]["runs"] for k in range(start, start + count)]
+        assert places == np.flatnonzero(np.isfinite(line.last)).tolist()
+        last = lines[key]["last"]
+        assert last == pytest.approx(line.last[places].tolist(), abs=1e-3)
+    assert {b["market"] for b in said["bids"]} == {m.market for m in deep.markets}
+    assert len(said["funding_bps_per_h"]) == 3
+
+
+def test_every_number_of_the_page_is_in_the_json(deep):
+    page = json.loads(re.search(r'id="series">(.*?)</script>', to_html(deep), re.DOTALL)[1])
+    said = told(deep)
+    without_null = json.loads(
+        json.dumps([p["sizes"] for p in page["pairs"]]), object_hook=lambda d: {
+            k: v for k, v in d.items() if v is not None
+        }
+    )  # fmt: skip
+    assert without_null == [p["sizes"] for p in said["pairs"]]
+    assert page["choice"] == said["choice"]
+    curves = {(x["first"], x["second"]): x.get("correlations", []) for x in said["leads"]}
+    for pair in page["pairs"]:
+        sell, buy = (said["markets"][pair[leg]]["market"] for leg in ("sell", "buy"))
+        known = curves.get(
+            (sell, buy), curves.get((buy, sell))[::-1] if (buy, sell) in curves else []
+        )
+        assert pair["lead"]["correlations"] == known
+
+
+def test_built_twice_it_is_the_same_to_the_byte(deep, deep_tape):
+    again = build(Asked(tapes=(deep_tape,)))
+    assert to_html(again) == to_html(deep)
+    assert to_json(again) == to_json(deep)
+
+
+def test_the_page_ranks_what_could_be_taken(deep):
+    page = to_html(deep)
+    assert "What could be taken at 10k and 20\u202fms" in page
+    rows = re.search(r'id="takes">.*?<tbody>(.*?)</tbody>', page, re.DOTALL)[1]
+    assert rows.count("<tr>") == 2 and rows.index("gateio") < rows.index("htx")
+
+
+def test_quotes_alone_leave_the_sections_of_books_out(report):
+    page = to_html(report)
+    for name in ('id="takes"', 'id="timing"', 'class="size"', "edge at the size"):
+        assert name not in page
+
+
+def test_too_many_quotes_without_books_are_said(deep_tape, monkeypatch):
+    monkeypatch.setattr("perptape.worth.MOST_TOP_ROWS", 10)
+    monkeypatch.setattr("perptape.worth._trusted", lambda *_: ())
+    few = build(Asked(tapes=(deep_tape,)))
+    assert not few.has_sizes
+    assert any("2,700 quotes of BTC and no books" in note for note in few.provenance.notes)
