@@ -319,7 +319,7 @@ SIZES = {"as it comes": (32, 4), "all at once": (0, 0), "one by one": (1 << 30, 
 
 
 @pytest.mark.parametrize("few", SIZES)
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stories())
 def test_no_story_tells_the_ways_apart(few, story):
     with pytest.MonkeyPatch.context() as patch:

@@ -86,7 +86,7 @@ class Lane(msgspec.Struct, eq=False):
         stream = self.stream
         if stream is None or not stream.trusted or stream.doubt or stream.content is None:
             return False
-        is_here = stream.content.wire == self.wire.number
+        is_here = stream.wire == stream.content.wire == self.wire.number
         return is_here and (self.wire.imported or not trust.fell)
 
 
@@ -103,8 +103,9 @@ class Lanes:
     def rest(self, batch: Batch, blocks: list[Block] | None) -> Iterator[Step]:
         """Give the frames that are the ledger's, one by one; do all others between them."""
         numbers = sorted(batch.venues)
-        whose = np.searchsorted(np.array(numbers[1:], np.int64), batch.wire, side="right")
-        is_ours = (batch.kind <= LAST_DATA) & (np.array(numbers, np.int64)[whose] == batch.wire)
+        known = np.array([-1, *numbers], np.int64)
+        whose = np.searchsorted(known, batch.wire, side="right") - 2
+        is_ours = (known[whose + 1] == batch.wire) & (batch.kind <= LAST_DATA)
         whose = np.where(is_ours, whose, -1)
         read = self._read(batch, numbers, whose)
         ahead = Ahead(batch, self._trust, self._beat, read, *self._lanes(read, whose, numbers))
@@ -116,7 +117,8 @@ class Lanes:
 
     def _read(self, batch: Batch, numbers: list[int], whose: Ints) -> Read:
         payload = np.frombuffer(batch.payload, np.uint8)
-        venues = [batch.venues[number] for number in numbers]
+        payload.flags.writeable = False  # one type for all is compiled once
+        venues = [self._trust.wires[number].venue for number in numbers]
         read = Read.empty(len(batch))
         for _ in range(ROUNDS):
             self._forms.match(payload, batch.offsets, whose, venues, read)
