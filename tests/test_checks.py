@@ -1,5 +1,7 @@
 """What a stream's own frames say of it, on stories told in seconds by a venue of our own."""
 
+from itertools import pairwise
+
 import msgspec
 import numpy as np
 import pytest
@@ -19,10 +21,12 @@ from perptape.events import (
     Subscription,
     Trade,
 )
+from perptape.instruments import Instrument
 from perptape.ledger import Heard, Ledger
 from perptape.tape import Batch
+from perptape.trust import Asked
 from perptape.venues import VENUES
-from perptape.venues.venue import Topic, Venue
+from perptape.venues.venue import Listing, Topic, Venue
 
 T0 = 1_790_000_000 * NS
 TYPES = {event.__name__: event for event in CHANNELS}
@@ -50,15 +54,16 @@ class Story:
     """Frames in seconds since T0, of venues ``a`` and ``b``."""
 
     def __init__(self):
-        self.told = []
+        self.told, self.imported = [], False
         self.rows = {event: Heard() for event in CHANNELS}
         self.wires = {}
 
-    def open(self, at_s, name, *channels, wire=None):
+    def open(self, at_s, name, *channels, wire=None, market="BTC-USDT-PERP"):
         number = wire or len(self.wires) + 1
         self.wires[number] = name
-        asked = tuple(Subscription(f"{name}:BTC-USDT-PERP", c, c, "BTC") for c in channels)
-        self.add(at_s, number, Kind.OPENED, msgspec.json.encode(Opened(name, "ws://x", asked)))
+        asked = tuple(Subscription(f"{name}:{market}", c, c, "BTC") for c in channels)
+        opened = Opened(name, "ws://x", asked, self.imported)
+        self.add(at_s, number, Kind.OPENED, msgspec.json.encode(opened))
         return number
 
     def add(self, at_s, wire, kind, payload):
@@ -68,16 +73,23 @@ class Story:
         payload = type(event).__name__.encode() + b" " + msgspec.json.encode(event)
         self.add(at_s, wire, Kind.TEXT, payload)
 
-    def note(self, at_s, wire, note):
-        self.add(at_s, wire, Kind.NOTE, msgspec.json.encode(Note(note)))
+    def note(self, at_s, wire, note, **said):
+        self.add(at_s, wire, Kind.NOTE, msgspec.json.encode(Note(note, **said)))
 
     def read(self, batches=1):
-        """The ledger's opinion: (from, to, trusted, reason) of each channel of each venue."""
-        ordered = sorted(self.told, key=lambda frame: frame[0])
-        ledger = Ledger()
+        """The ledger's opinion: (from, to, trusted, reason) of each channel of each venue.
+
+        What is imported comes as it was told, whenever that was.
+        """
+        told = self.told
+        ordered = told if self.imported else sorted(told, key=lambda frame: frame[0])
+        self.ledger = ledger = Ledger()
         each = -(-len(ordered) // batches)
-        for start in range(0, len(ordered), each):
-            part = batch(ordered[start : start + each], self.wires, start + 1)
+        cuts = {at for at, pair in enumerate(pairwise(ordered), 1) if pair[0][0] > pair[1][0]}
+        for start, stop in pairwise(sorted({*range(0, len(ordered), each), *cuts, len(ordered)})):
+            part = batch(ordered[start:stop], self.wires, start + 1)
+            if self.imported:
+                part = msgspec.structs.replace(part, ts_mono=None)
             ledger.batch(part, self.rows)
         self.result = ledger.finish()
         found = {}
@@ -359,6 +371,160 @@ def test_a_price_that_was_odd_for_a_moment_is_not_put_aside(story):
     story.say(9.9, other, quote(50.0, 51.0))
     found = story.read(batches=20)
     assert untrusted(found["a", "quotes"]) == untrusted(found["b", "quotes"]) == []
+
+
+def test_what_is_said_on_another_wire_is_neither_told_twice_nor_mixed_in(story):
+    """A venue that was told to leave a topic may go on with it beside the wire that has it now."""
+    old, new = story.open(0, "a", "books", "quotes"), story.open(1, "a", "books", "quotes")
+    story.say(2, new, book(5))
+    story.say(2, new, quote())
+    for n in range(4):
+        story.say(3 + n, new, book(6 + n, 5 + n))
+        story.say(3.5 + n, old, book(90 + n, 89 + n, bids=[(300.0, 1.0)]))
+        story.say(3.6 + n, old, quote(300.0, 301.0))
+    story.say(9, new, book(10, 9))
+    found = story.read()
+    for channel in ("books", "quotes"):
+        assert [why for *_, why in untrusted(found["a", channel])] == ["start"]
+    assert [b.update_id for b in story.rows[Book].events] == [5, 6, 7, 8, 9, 10]
+    assert len(story.rows[Quote]) == 1
+
+
+def test_what_was_delisted_is_not_trusted_on_the_wire_that_it_left(story):
+    one = story.open(0, "a", "quotes")
+    story.say(1, one, quote())
+    story.note(2, one, "delisted", market="a:BTC-USDT-PERP", channel="quotes")
+    for at_s, each in enumerate([quote(), quote(102.0, 101.0), quote(), quote()], 3):
+        story.say(at_s, one, each)
+    again = story.open(8, "a", "quotes")
+    story.say(9, again, quote())
+    assert untrusted(story.read()["a", "quotes"]) == [(0, 1, "start"), (2, 9, "delisted")]
+
+
+def test_quotes_of_one_file_are_not_held_against_books_of_another_year(story):
+    story.imported = True
+    one, other = story.open(0, "a"), story.open(0, "a")
+    steadily(story, one, quote(), 0, 20, 0.5)
+    for n in range(30):
+        story.say(5000 + n, other, book(n + 1, n or None, [(300.0, 1.0)], [(301.0, 1.0)]))
+    found = story.read()
+    assert untrusted(found["a", "books"]) == [] and untrusted(found["a", "quotes"]) == []
+
+
+def test_trades_after_a_file_of_quotes_do_not_lengthen_it(story):
+    story.imported = True
+    one, other = story.open(0, "a"), story.open(0, "a")
+    steadily(story, one, quote(), 0, 20, 0.5)
+    for n in range(30):
+        story.say(22 + n, other, trade(105.0, str(n)))
+    assert story.read()["a", "quotes"] == [(0, 19.5, True, "shutdown")]
+
+
+def test_files_of_other_times_are_not_held_against_each_other(story):
+    story.imported = True
+    one, other = story.open(9000, "a"), story.open(0, "b")
+    steadily(story, one, quote(), 9000, 9020, 0.5)
+    steadily(story, other, quote(300.0, 301.0), 0, 20, 0.5)
+    found = story.read(batches=10)
+    assert untrusted(found["a", "quotes"]) == untrusted(found["b", "quotes"]) == []
+
+
+def test_files_by_the_thousand_cost_no_more_each(story):
+    story.imported = True
+    for n in range(300):
+        wire = story.open(3000 - 10 * n, "a")
+        story.say(3001 - 10 * n, wire, quote())
+    story.read()
+    assert sum(map(len, story.ledger._checks._peers.values())) == 1  # noqa: SLF001
+
+
+def test_prices_in_other_money_are_not_compared(story):
+    for name, market, price in (
+        ("a", "BTC-USDT-PERP", 100.0),
+        ("b", "BTC-EUR-PERP", 50.0),
+        ("b", "BTC-USDC-PERP", 100.0),
+    ):
+        wire = story.open(0, name, "quotes", market=market)
+        steadily(story, wire, quote(price, price + 1), 0, 20, 0.5)
+    story.read(batches=20)
+    assert not [i for i in story.result.intervals if i.reason == "quarantine"]
+
+
+def test_a_crash_on_one_venue_does_not_put_a_market_aside(story):
+    one, other = story.open(0, "a", "quotes"), story.open(0, "b", "quotes")
+    steadily(story, one, quote(), 0, 60, 0.5)
+    for start, stop, price in ((0, 20, 100.0), (20, 30, 50.0), (30, 60, 100.0)):
+        steadily(story, other, quote(price, price + 1), start, stop, 0.5)
+    found = story.read(batches=60)
+    assert untrusted(found["a", "quotes"]) == untrusted(found["b", "quotes"]) == []
+
+
+def test_after_a_hole_in_the_tape_what_was_put_together_is_not_known(story):
+    one = story.open(0, "a", "marks", "books")
+    story.say(1, one, Mark("BTC", 1, None, 100.0, 99.0, 7.0))
+    story.say(1, one, book(None))
+    story.add(2, one, Kind.TEXT, b"Mark {torn")
+    story.say(3, one, Mark("BTC", 2, None, 101.0))
+    change = msgspec.structs.replace(book(None), is_snapshot=False)
+    story.say(3, one, change)
+    story.say(4, one, book(None))
+    found = story.read()
+    assert [m.index_price for m in story.rows[Mark].events] == [99.0, None]
+    assert untrusted(found["a", "books"]) == [(0, 1, "start"), (2, 4, "damage")]
+    assert untrusted(found["a", "marks"])[1] == (2, 3, "damage")
+
+
+def test_a_trade_far_away_does_not_make_a_contradiction_older(story):
+    one = story.open(0, "a", "quotes", "books", "trades")
+    story.say(0, one, quote())
+    story.say(0, one, book(1))
+    story.say(1, one, trade(150.0))
+    story.say(5, one, quote(110.0, 111.0))
+    story.say(5.1, one, book(2, 1))
+    story.say(6, one, quote())
+    story.say(6.1, one, book(3, 2))
+    assert untrusted(story.read()["a", "books"]) == []
+
+
+def test_wires_that_come_and_go_are_forgotten(story):
+    for n in range(50):
+        one = story.open(2 * n, "a", "quotes", "trades")
+        story.say(2 * n + 0.5, one, quote())
+        story.note(2 * n + 1, one, "closed")
+    story.read()
+    wires = story.ledger._trust.wires.values()  # noqa: SLF001
+    assert len(wires) == 50 and not any(wire.streams for wire in wires)
+
+
+def test_a_new_list_applies_between_two_wires_too(story, monkeypatch):
+    listed = Instrument(
+        "a", "BTC-USDT-PERP", "BTC", "BTC", "USDT", "USDT", "linear", 5.0, 1.0, *[None] * 5,
+        "trading", 0,
+    )  # fmt: skip
+    facts = {"read_instruments": lambda *_: Listing([listed])}
+    monkeypatch.setitem(VENUES, "a", venue("a", **facts))
+    story.wires[9] = "a"
+    one = story.open(0, "a", "marks")
+    story.say(1, one, Mark("BTC", 1, None, 100.0, None, 7.0))
+    story.note(2, one, "closed")
+    for at_s, what, body in ((3, "instruments", ""), (4, "interest", "Mark ")):
+        body += msgspec.json.encode(Mark("BTC", 1, None, None, None, 8.0)).decode()
+        answer = RestAnswer(what, "http://x", 200, T0, body, "BTC")
+        story.add(at_s, 9, Kind.REST, msgspec.json.encode(answer))
+    story.read()
+    terms = [story.ledger.terms[at].contract_size for at in story.rows[Mark].terms]
+    assert terms == [None, 5.0]
+
+
+def test_a_wire_whose_opening_is_lost_brings_no_channel_that_nobody_asked_for(story):
+    story.wires[1] = "a"
+    story.say(0, 1, Mark("BTC", 1, None, 100.0))
+    story.say(1, 1, Funding("BTC", 2, None, rate=0.0001))
+    told = [msgspec.structs.replace(batch(story.told, story.wires, 1), first_seq=1)]
+    ledger = Ledger([Asked(T0, (("a:BTC-USDT-PERP", "marks"),))])
+    for each in told:
+        ledger.batch(each, story.rows)
+    assert {(s.channel, s.frames) for s in ledger.finish().streams} == {("marks", 1)}
 
 
 def test_every_bound_is_one_a_clean_market_keeps():

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from perptape.chain import Verdict
 from perptape.course import Course
 from perptape.events import NS, Book, Event, Funding, Mark, Quote, Trade
-from perptape.instruments import base_of
+from perptape.instruments import base_of, quote_of
 from perptape.timeline import Content, Stream
 from perptape.trust import Trust, Wire
 from perptape.venues import VENUES
@@ -45,11 +46,34 @@ POLLED = -1
 """The wire of what was told before any."""
 HOUR_NS = 3600 * NS
 ODD_RATIO, ODD_NS = 1.3, 5 * NS
-"""A market whose price is so many times that of the same coin elsewhere, for so long, is of
-another coin; a price older than that is not compared."""
+"""A market whose price is so many times that of the same coin elsewhere, for so long and for most
+of the time, is of another coin; a price older than that is not compared."""
+DOLLARS = ("USD", "FDUSD", "TUSD", "BUSD", "DAI")
+"""How the names of dollars begin; prices in other money are compared among themselves."""
 OUTSIDE, OUTSIDE_NS, OUTSIDE_BPS = 5, 1 * NS, 5.0
 """So many trades in a row, over at least such a time, so far outside quotes that did not change
 meanwhile, prove these old."""
+
+
+class Oddness(msgspec.Struct):
+    """How long a market's price was that of the same coin elsewhere, and how long it was not."""
+
+    same_ns: int = 0
+    odd_ns: int = 0
+    last: int = 0
+    """When it was last compared."""
+
+    def compare(self, ts: int, *, is_odd: bool) -> None:
+        """Take in one look; of a pause without one only a little counts."""
+        span, self.last = ts - self.last if self.last else 0, ts
+        span = min(max(span, 0), ODD_NS // 2)
+        self.odd_ns, self.same_ns = (
+            (self.odd_ns + span, self.same_ns) if is_odd else (self.odd_ns, self.same_ns + span)
+        )
+
+    @property
+    def is_odd(self) -> bool:
+        return self.odd_ns >= ODD_NS and self.odd_ns > self.same_ns
 
 
 class Checks:
@@ -57,10 +81,11 @@ class Checks:
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._peers: dict[tuple[str, str], list[Stream]] = defaultdict(list)
-        """The streams of one channel and coin, of all venues."""
+        self._peers: dict[tuple[str, str], dict[str, Stream]] = defaultdict(dict)
+        """The streams of one channel and coin by market, the last piece of what was imported."""
         self._own: dict[tuple[str, str], Stream] = {}
         """By market and channel, for what they say of each other."""
+        self._odd: dict[str, Oddness] = defaultdict(Oddness)
         self._books: Books | None = None
         self._sift: dict[type, Callable[[Stream, Content, int, int, Event], Event | None]] = {
             Quote: self._quote,
@@ -83,9 +108,8 @@ class Checks:
     def _begin(self, stream: Stream, wire: Wire, seq: int) -> Content:
         """Remember nothing of the wire before."""
         old = stream.content
-        if old is None or old.wire == POLLED:
-            self._peers[stream.channel, _base(stream)].append(stream)
-            self._own[stream.market, stream.channel] = stream
+        self._peers[stream.channel, _base(stream)][stream.market] = stream
+        self._own[stream.market, stream.channel] = stream
         stream.doubt = ""
         stream.content = Content(wire.number, seq)
         if old is not None:
@@ -97,8 +121,22 @@ class Checks:
     def _void(self, stream: Stream, ts: int, reason: str, words: str) -> None:
         """Trust a stream no longer, from ``ts`` on, until the doubt is taken back."""
         if stream.trusted:
-            stream.distrust(ts, reason, words)
+            # What a file says of a time after its last frame was not to be trusted anyway.
+            stream.distrust(min(ts, stream.last) if self._is_file(stream) else ts, reason, words)
         stream.doubt = reason
+
+    def _is_file(self, stream: Stream) -> bool:
+        wire = None if stream.content is None else self._trust.wires.get(stream.content.wire)
+        return wire is not None and wire.imported
+
+    def _stands(self, stream: Stream | None, ts: int) -> Content | None:
+        """Give what a stream says at a moment, ``None`` if it is not to be believed.
+
+        A file that said nothing for a while may have ended, and be of quite another time.
+        """
+        if stream is None or not stream.trusted:
+            return None
+        return stream.content if not self._is_file(stream) or _is_new(stream, ts) else None
 
     # How often it speaks
 
@@ -123,7 +161,7 @@ class Checks:
         mine = stream.market.partition(":")[0]
         others = [
             peer
-            for peer in self._peers[stream.channel, _base(stream)]
+            for peer in self._peers[stream.channel, _base(stream)].values()
             if peer.gaps >= GAPS and not peer.market.startswith(f"{mine}:")
         ]
         if not others:
@@ -144,7 +182,7 @@ class Checks:
     def look(self, ts: int) -> None:
         """Look at all streams at a moment: who is late by now."""
         for streams in self._peers.values():
-            for stream in streams:
+            for stream in streams.values():
                 if ts - stream.last > stream.bound:
                     self.late(stream, ts)
 
@@ -157,23 +195,25 @@ class Checks:
         """
         for (channel, base), streams in self._peers.items():
             if channel == "quotes" and len(streams) > 1:
-                self._guard(base, {s: mid for s in streams if (mid := _mid(s, ts, unit))}, ts)
+                monies: dict[str, dict[str, float]] = defaultdict(dict)
+                for market, stream in streams.items():
+                    if mid := _mid(stream, ts, unit):
+                        monies[_money(market)][market] = mid
+                for mids in monies.values():
+                    self._guard(base, mids, ts)
 
-    def _guard(self, base: str, mids: dict[Stream, float], ts: int) -> None:
-        for stream, mid in mids.items():
-            content = stream.content
+    def _guard(self, base: str, mids: dict[str, float], ts: int) -> None:
+        for market, mid in mids.items() if len(mids) > 1 else ():
             # Of two nobody knows which is wrong: each is held against the other.
-            others = [m for s, m in mids.items() if s is not stream]
-            if not others or content is None:
-                continue
+            others = [m for each, m in mids.items() if each != market]
             usual = others[0] if len(others) == 1 else median(mids.values())
-            if max(mid / usual, usual / mid) < ODD_RATIO:
-                content.odd_since = 0
-            elif not content.odd_since:
-                content.odd_since = ts
-            elif ts - content.odd_since >= ODD_NS:
+            odd = self._odd[market]
+            odd.compare(ts, is_odd=max(mid / usual, usual / mid) >= ODD_RATIO)
+            if odd.is_odd:
                 words = f"its price per {base} is {mid:g}, elsewhere it is {usual:g}: another coin?"
-                self._trust.quarantine(stream.market, words)
+                self._trust.quarantine(market, words)
+            else:
+                self._trust.acquit(market)
 
     # What it says
 
@@ -214,7 +254,7 @@ class Checks:
             words = f"update {event.update_id} follows {event.follows}, and the book had {before}"
             self._void(stream, last, "sequence", words)
         elif verdict is Verdict.VOID and not stream.doubt:
-            stream.doubt = "start"  # it has no book yet that could change
+            self._void(stream, ts, "start", "there is no book yet that could change")
         return None
 
     def base(self, book: Event, stream: Stream, ts: int) -> Event | None:
@@ -257,8 +297,7 @@ class Checks:
         return self._books
 
     def _compare(self, stream: Stream, content: Content, ts: int) -> None:
-        quotes = self._own.get((stream.market, "quotes"))
-        top = None if quotes is None or not quotes.trusted else quotes.content
+        top = self._stands(self._own.get((stream.market, "quotes")), ts)
         if top is None or not (content.bid > top.ask or content.ask < top.bid):
             content.since = 0
             if stream.doubt == "mismatch":
@@ -279,8 +318,9 @@ class Checks:
             return None
         for channel in ("quotes", "books"):
             top = self._own.get((stream.market, channel))
-            if top is not None and top.trusted and top.content is not None:
-                self._outside(top, top.content, event, ts)
+            stands = self._stands(top, ts)
+            if top is not None and stands is not None:
+                self._outside(top, stands, event, ts)
         return event
 
     def _outside(self, top: Stream, content: Content, trade: Trade, ts: int) -> None:
@@ -291,10 +331,10 @@ class Checks:
             return
         content.against += 1
         if content.against == 1:
-            content.since = ts
-        elif content.against >= OUTSIDE and ts - content.since >= OUTSIDE_NS:
+            content.against_since = ts
+        elif content.against >= OUTSIDE and ts - content.against_since >= OUTSIDE_NS:
             words = f"{content.against} trades far from its best prices, which did not change"
-            self._void(top, content.since, "outside", words)
+            self._void(top, content.against_since, "outside", words)
 
     @staticmethod
     def _paid(content: Content, event: Funding) -> Event | None:
@@ -375,10 +415,20 @@ def _is_known(stream: Stream, trade: Trade) -> bool:
 def _mid(stream: Stream, ts: int, unit: Callable[[Stream], float]) -> float | None:
     """Give the price per coin, ``None`` if there is none of now."""
     content = stream.content
-    if content is None or ts - stream.last > ODD_NS:
+    if content is None or not _is_new(stream, ts):
         return None
     mid = (content.bid + content.ask) / 2 / unit(stream)
     return mid if mid > 0 else None
+
+
+def _is_new(stream: Stream, ts: int) -> bool:
+    """Tell whether it spoke just before; what is imported may be of a later time than this."""
+    return 0 <= ts - stream.last <= ODD_NS
+
+
+def _money(market: str) -> str:
+    quote = quote_of(market.partition(":")[2])
+    return "USD" if quote.startswith(DOLLARS) else quote
 
 
 def _base(stream: Stream) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TYPES: dict[str, type] = {channel: event for event, channel in CHANNELS.items()}
 LAST_DATA, LAST_WIRE_KIND = int(Kind.BINARY), int(Kind.SENT)
-LONG = 100_000
+LONG = 250_000
 """A tape of so many frames is read in bulk."""
 
 Said = TypeVar("Said", Note, Opened)
@@ -174,12 +174,14 @@ class Ledger:
             kind = type(event)
             stream = wire.streams.get((event.symbol, kind))
             if stream is None:
-                if wire.is_known and not wire.imported and kind not in wire.asked:
+                if not self._is_wanted(wire, kind):
                     continue  # another channel that the same frames tell of, and nobody asked for
                 stream = self._named(wire, event, ts)
                 if stream is None:
                     self.unnamed += 1
                     continue
+            if stream.wire != wire.number and self._trust.is_elsewhere(stream, wire):
+                continue
             if seq != stream.seq:
                 self._beat(stream, wire, ts)
                 stream.seq = seq
@@ -188,6 +190,11 @@ class Ledger:
             row = checks.take(event, stream, wire, seq, ts)
             if row is not None and rows is not None:
                 rows[kind].add(seq, ts, stream.terms, row)
+
+    def _is_wanted(self, wire: Wire, kind: type) -> bool:
+        if wire.is_known and not wire.imported:
+            return kind in wire.asked
+        return self._trust.may_carry(wire, CHANNELS[kind])
 
     def _price_unit(self, stream: Stream) -> float:
         return self.terms[stream.terms].price_unit if stream.terms >= 0 else 1.0
@@ -256,7 +263,7 @@ class Ledger:
         """Give the recorded stream that a REST answer tells of too, be it open yet or not."""
         name, channel = self.registry.name(venue, event.symbol), CHANNELS[type(event)]
         stream = self._trust.known(f"{venue}:{name}", channel)
-        if stream is not None and stream.terms < 0:
+        if stream is not None:  # between two wires nobody else tells it of a new list
             stream.terms = self._terms(stream.market, event.symbol)
         return stream
 

@@ -48,10 +48,10 @@ class Content(msgspec.Struct):
     ask: float = math.nan
     since: int = 0
     """Since when it contradicts another stream of its market, 0 if it does not."""
-    odd_since: int = 0
-    """Since when its price is not that of the coin elsewhere."""
     against: int = 0
-    """How often it was contradicted since."""
+    """How often trades contradicted it while it did not change."""
+    against_since: int = 0
+    """Since when they do."""
 
 
 class Stream(msgspec.Struct, eq=False):
@@ -72,6 +72,8 @@ class Stream(msgspec.Struct, eq=False):
     """``ts_recv`` of its last data."""
     wire: int = 0
     """The wire that carries it; its data on another proves nothing."""
+    left: int = 0
+    """The wire that it was taken off, because it has ended: what still comes there is no more."""
     marks: tuple[bytes, ...] = ()
     terms: int = -1
     """What its rows are made with, by the ledger's list."""
@@ -121,6 +123,17 @@ class Stream(msgspec.Struct, eq=False):
         """End trust at ``ts``; of untrusted time only the reason changes, from ``ts`` on."""
         if self.trusted or self.reason != reason:
             self.turn(ts, trusted=False, reason=reason, detail=detail)
+
+    def forget(self) -> None:
+        """Know no more what was put together of its frames: one of them is missing.
+
+        A book goes on where its ids prove that none of its own was.
+        """
+        if self.content is not None:
+            self.content.known = None
+            course = self.content.course
+            if course is not None and course.chain.last is None:
+                course.chain.void()
 
     def explain(self, reason: str, detail: str) -> None:
         """Give the open untrusted stretch, and what it ended, a better reason."""

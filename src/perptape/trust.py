@@ -47,6 +47,11 @@ class Wire(msgspec.Struct):
         """Give the streams whose trust hangs on this wire."""
         return [s for s in self.streams.values() if self.imported or s.wire == self.number]
 
+    def clear(self) -> None:
+        """Forget what it carried: wires come and go for as long as a tape is."""
+        if self.is_over and self.is_known:
+            self.streams.clear()
+
 
 class Asked(msgspec.Struct, frozen=True):
     """What one run of the recorder set out to hear."""
@@ -64,6 +69,7 @@ class Trust:
         self.fell = False
         """Time fell before this batch, and the recorder's own was not looked at yet."""
         self._to_come = [run for run in asked if run.streams]
+        self._channels = {channel for run in self._to_come for _, channel in run.streams}
         self._live: dict[tuple[str, str], Stream] = {}
         self._pieces: dict[tuple[str, str], list[Stream]] = {}
         """Of an imported market: each file, and each stretch of rising time in it, by itself."""
@@ -164,6 +170,14 @@ class Trust:
             return ts
         return stream.last if wire.imported else wire.last
 
+    def is_elsewhere(self, stream: Stream, wire: Wire) -> bool:
+        """Tell whether another wire carries it: what this one says of it is told twice."""
+        return stream.wire != wire.number and self._is_carried(stream) and not wire.imported
+
+    def may_carry(self, wire: Wire, channel: str) -> bool:
+        """Tell whether a wire may have been opened for a channel, though its opening is lost."""
+        return wire.imported or not self._channels or channel in self._channels
+
     @property
     def high(self) -> int:
         """The latest time of the recorder."""
@@ -175,6 +189,8 @@ class Trust:
         """Trust a stream from its data on, if its own wire brought it in time not heard before."""
         if wire.imported:
             stream.turn(ts, trusted=True)
+            return
+        if stream.left == wire.number:
             return
         if not (self._is_carried(stream) or wire.is_over):
             self._carry(stream, wire, ts)
@@ -189,11 +205,14 @@ class Trust:
         hit = wire.carried()
         named = [s for s in hit if s.marks and all(mark in payload for mark in s.marks)]
         for stream in named or hit:
+            stream.forget()
             if stream.trusted:
                 stream.distrust(ts, "damage", words)
 
     def hole(self, words: str, reason: str = "damage") -> None:
         """Distrust everything from before frames that are lost."""
+        for stream in self._all():
+            stream.forget()
         self._hurt(self._all(), reason, words)
 
     def expired(self, ts_first: int, ts_last: int) -> None:
@@ -227,7 +246,7 @@ class Trust:
             case "delisted" if is_named(note.market, note.channel):
                 stream = self.stream(note.market or "", note.channel or "", ts)
                 self._distrust(stream, ts, "delisted", note.reason or "")
-                stream.wire, stream.doubt = 0, "delisted"  # until it is heard on another wire
+                stream.left, stream.wire = stream.wire or stream.left, 0
             case "unreachable":
                 self._unreachable(wire.venue, note.reason or "")
             case "restart":
@@ -258,6 +277,7 @@ class Trust:
                 self._distrust(stream, ts, reason, detail)
             elif stream.reason == "stalled" and reason == "silence":
                 stream.explain(reason, detail)  # all of the wire was silent, not this alone
+        wire.clear()
 
     def _about(self, stream: Stream, note: Note, ts: int) -> None:
         is_starting = not stream.trusted and stream.reason in AS_STARTED
@@ -288,6 +308,7 @@ class Trust:
                 stream.reason, stream.detail = "restart", words
         for wire in self.wires.values():
             wire.is_over |= wire.is_known or wire.last is not None  # not those of this run
+            wire.clear()
         self._troubles.clear()
         for key in asked:
             self.stream(*key, ts)
@@ -295,6 +316,10 @@ class Trust:
     def quarantine(self, market: str, words: str) -> None:
         """Put a market aside, for all of the tape."""
         self._aside.setdefault(market, words)
+
+    def acquit(self, market: str) -> None:
+        """Take a market back that was put aside."""
+        self._aside.pop(market, None)
 
     def _trouble(self, word: str, detail: str, ts: int) -> None:
         self._troubles[word] = detail
