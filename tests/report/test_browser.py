@@ -104,6 +104,68 @@ def test_its_controls_work(opened, report):
     assert one.wrong == []
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "dark"), (390, "light")])
+def test_with_every_channel_it_draws_curves_and_still_fits(opened, deep, width, scheme):
+    one, uri = opened(deep, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert one.page.locator("#charts h3").all_inner_texts()[4:] == [
+        "Edge in bps at 10k, after both taker fees",
+        "Funding as told, bps per hour: longs pay shorts",
+    ]
+    curves = one.page.locator(".curve:not(.wordy) h3").all_inner_texts()
+    assert curves[:4] == [
+        "Edge by delay", "Edge still there", "Edge by size", "How long an episode lasts"
+    ]  # fmt: skip
+    assert len(one.inks()) == 6 + len(curves)
+    assert one.page.evaluate("document.documentElement.scrollWidth") == width
+    assert one.wrong == [] and one.asked == [uri]
+
+
+def test_a_size_and_a_delay_can_be_chosen(opened, deep):
+    one, _ = opened(deep, viewport={"width": 1200, "height": 900})
+    page = one.page
+    index = next(k for k, p in enumerate(deep.pairs) if (p.sell[:5], p.buy[:3]) == ("bybit", "htx"))
+    pair = deep.pairs[index]
+    page.select_option("#choice", str(index))
+    page.check("#by-kept")
+    cell = f"a.kept[data-pair='{index}']"
+    for size, delay in ((1, 2), (1, 6), (0, 6)):
+        page.locator("select.size").first.select_option(str(size))
+        page.locator("select.delay").last.select_option(str(delay))
+        sized = pair.sized(deep.choice.notionals[size])
+        mean = sized.delayed(deep.choice.delays_ms[delay]).mean_bps
+        assert page.inner_text(cell) == f"{mean:.2f}".replace("-", "\N{MINUS SIGN}")
+        assert ("n" if mean < 0 else "p") in page.get_attribute(cell, "class").split()[1]
+        assert page.locator("select.size").last.input_value() == str(size)
+        assert page.locator("select.delay").first.input_value() == str(delay)
+    page.check("#by-rate")
+    assert page.inner_text(f"a.rate[data-pair='{index}']") == f"{pair.episodes.per_hour:.1f}"
+    page.locator("select.size").first.select_option("3")
+    assert page.inner_text(f"a.rate[data-pair='{index}']") == "\N{EN DASH}"
+    assert "no edge, the books never held so much" in page.inner_text("#size-words")
+    assert one.wrong == []
+
+
+def test_a_chosen_pair_is_told_in_words(opened, deep):
+    one, _ = opened(deep, viewport={"width": 1200, "height": 900})
+    index = next(k for k, p in enumerate(deep.pairs) if (p.sell[:5], p.buy[:3]) == ("bybit", "htx"))
+    one.page.select_option("#choice", str(index))
+    words = one.page.inner_text("#size-words")
+    assert words.startswith("At 10k: edge after both taker fees")
+    assert "9 episodes, 360.4 per trusted hour, 0.5 s long at the median." in words
+    assert "9 takes 20 ms after an opening:" in words
+    assert "short the first and long the second earns 0.100 bps" in one.page.inner_text(
+        "#funding-words"
+    )
+    box = one.page.locator(".curve .u-over").first
+    box.scroll_into_view_if_needed()
+    size = box.bounding_box()
+    one.page.mouse.move(size["x"] + size["width"] - 12, size["y"] + 40)
+    one.page.wait_for_function(
+        "document.querySelector('.curve .readout').textContent.startsWith('1000 ms')"
+    )
+    assert one.wrong == []
+
+
 def test_a_cursor_reads_all_charts_and_says_why_time_is_not_trusted(opened, report):
     one, _ = opened(report, viewport={"width": 1200, "height": 900})
     one.inks()

@@ -11,7 +11,7 @@ from perptape.report import Asked, build
 from perptape.sections.opening import verdict
 from perptape.told import to_json
 
-from .deep import EPISODES, FUNDING, SECONDS, bids, write
+from .deep import EPISODES, FUNDING, SECONDS, bids
 
 FEES = {"bybit": 5.5e-4, "htx": 6e-4}
 
