@@ -110,10 +110,9 @@ class Lanes:
         read = self._read(batch, numbers, whose)
         ahead = Ahead(batch, self._trust, self._beat, read, *self._lanes(read, whose, numbers))
         yield from ahead.steps()
-        block = ahead.block(self._forms)
-        self.taken += len(block)
-        if blocks is not None and len(block):
-            blocks.append(block)
+        self.taken += ahead.count
+        if blocks is not None and ahead.count:
+            blocks.append(ahead.block(self._forms))
 
     def _read(self, batch: Batch, numbers: list[int], whose: Ints) -> Read:
         payload = np.frombuffer(batch.payload, np.uint8)
@@ -291,6 +290,11 @@ class Ahead:
         if stream.content is not None:
             _, _, bids, asks = self._views
             stream.content.bid, stream.content.ask, stream.content.against = bids[row], asks[row], 0
+
+    @property
+    def count(self) -> int:
+        """How many frames were taken."""
+        return int(np.count_nonzero(self._taken))
 
     def block(self, forms: Forms) -> Block:
         """Give the rows of all frames that were taken."""
