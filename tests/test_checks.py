@@ -508,8 +508,8 @@ def test_a_new_list_applies_between_two_wires_too(story, monkeypatch):
     story.say(1, one, Mark("BTC", 1, None, 100.0, None, 7.0))
     story.note(2, one, "closed")
     for at_s, what, body in ((3, "instruments", ""), (4, "interest", "Mark ")):
-        body += msgspec.json.encode(Mark("BTC", 1, None, None, None, 8.0)).decode()
-        answer = RestAnswer(what, "http://x", 200, T0, body, "BTC")
+        told = msgspec.json.encode(Mark("BTC", 1, None, None, None, 8.0)).decode()
+        answer = RestAnswer(what, "http://x", 200, T0, body + told, "BTC")
         story.add(at_s, 9, Kind.REST, msgspec.json.encode(answer))
     story.read()
     terms = [story.ledger.terms[at].contract_size for at in story.rows[Mark].terms]

@@ -48,6 +48,8 @@ HOUR_NS = 3600 * NS
 ODD_RATIO, ODD_NS = 1.3, 5 * NS
 """A market whose price is so many times that of the same coin elsewhere, for so long and for most
 of the time, is of another coin; a price older than that is not compared."""
+GUARD_NS = 1 * NS
+"""So often they are compared."""
 DOLLARS = ("USD", "FDUSD", "TUSD", "BUSD", "DAI")
 """How the names of dollars begin; prices in other money are compared among themselves."""
 OUTSIDE, OUTSIDE_NS, OUTSIDE_BPS = 5, 1 * NS, 5.0
@@ -86,6 +88,7 @@ class Checks:
         self._own: dict[tuple[str, str], Stream] = {}
         """By market and channel, for what they say of each other."""
         self._odd: dict[str, Oddness] = defaultdict(Oddness)
+        self._guarded = 0
         self._books: Books | None = None
         self._sift: dict[type, Callable[[Stream, Content, int, int, Event], Event | None]] = {
             Quote: self._quote,
@@ -193,6 +196,9 @@ class Checks:
 
         ``unit``: how many coins a stream's printed price buys.
         """
+        if abs(ts - self._guarded) < GUARD_NS:
+            return
+        self._guarded = ts
         for (channel, base), streams in self._peers.items():
             if channel == "quotes" and len(streams) > 1:
                 monies: dict[str, dict[str, float]] = defaultdict(dict)
@@ -203,10 +209,10 @@ class Checks:
                     self._guard(base, mids, ts)
 
     def _guard(self, base: str, mids: dict[str, float], ts: int) -> None:
+        middle = median(mids.values())
         for market, mid in mids.items() if len(mids) > 1 else ():
             # Of two nobody knows which is wrong: each is held against the other.
-            others = [m for each, m in mids.items() if each != market]
-            usual = others[0] if len(others) == 1 else median(mids.values())
+            usual = middle if len(mids) > 2 else sum(mids.values()) - mid  # noqa: PLR2004
             odd = self._odd[market]
             odd.compare(ts, is_odd=max(mid / usual, usual / mid) >= ODD_RATIO)
             if odd.is_odd:
