@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from perptape import plan, report, screen, verify
+from perptape import plan, screen
 from perptape.errors import BadUsage, Failed
-from perptape.tabulate import tabulate
 
 VENUES = ("bitget", "htx", "gateio", "bybit")
 """Those that its scenario plants episodes on."""
+CHANNELS = ("quotes", "books", "trades", "marks", "funding")
 Say = Callable[[object], None]
 READY = "--url"
 """The simulators are listening when they print the words that ``record`` takes."""
@@ -26,13 +26,17 @@ def run(out: Path | None, for_: str, *, seed: int | None, say: Say) -> int:
         raise BadUsage(f"--out {place} is not empty: name a new directory.")
     place.mkdir(parents=True, exist_ok=True)
     tape = place / "tape"
-    with _exchanges(place / "truth.jsonl", seed) as urls:
+    with _exchanges(place / "truth.jsonl", seed) as process:
+        from perptape import report, verify  # noqa: PLC0415 - seconds, while the exchanges start
+        from perptape.tabulate import tabulate  # noqa: PLC0415
+
         choice = plan.choose(
             instruments=["BTC-USDT", "ETH-USDT"],
             venues=VENUES,
+            channels=CHANNELS,
             duration=for_,
             tape=tape,
-            urls=urls,
+            urls=_urls(process),
         )
         code = screen.record(choice, as_json=not sys.stdout.isatty(), say=lambda _: None)
     if code:
@@ -57,14 +61,14 @@ def _free(path: Path) -> Path:
 
 
 @contextmanager
-def _exchanges(truth: Path, seed: int | None) -> Iterator[list[str]]:
-    """Run the simulators in a process of their own, and give the words that point at them."""
+def _exchanges(truth: Path, seed: int | None) -> Iterator["subprocess.Popen[str]"]:
+    """Run the simulators in a process of their own."""
     words = [sys.executable, "-m", "perptape", "sim", "--port", "0", "--truth", str(truth)]
     words += ["--venues", ",".join(VENUES)]
     words += [] if seed is None else ["--seed", str(seed)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
         try:
-            yield _urls(process)
+            yield process
         finally:
             process.terminate()
             try:
@@ -74,6 +78,7 @@ def _exchanges(truth: Path, seed: int | None) -> Iterator[list[str]]:
 
 
 def _urls(process: subprocess.Popen[str]) -> list[str]:
+    """Wait until the simulators listen, and give the words that point at them."""
     for line in process.stdout or ():
         if READY in line:
             words = line.split()

@@ -84,7 +84,8 @@ def _quotes(venue, ts):
     bid, ask = bids(venue)
     for k, at in enumerate(ts.tolist()):
         yield {**_market(venue), "seq": k, "ts_recv": at, "ts_event": at - 20 * MS,
-               "bid_price": bid[k], "bid_size": 1.0, "ask_price": ask[k], "ask_size": 1.0}  # fmt: skip
+               "bid_price": bid[k], "bid_size": 1.0,
+               "ask_price": ask[k], "ask_size": 1.0}  # fmt: skip
 
 
 def _books(venue, ts):
@@ -100,7 +101,8 @@ def _books(venue, ts):
 def _funding(venue, ts):
     for at in ts[::50].tolist():
         yield {**_market(venue), "seq": 0, "ts_recv": at, "rate": FUNDING[venue],
-               "interval_h": 8.0, "ts_funding": T0 + 8 * 3600 * NS, "is_settled": False}  # fmt: skip
+               "interval_h": 8.0, "ts_funding": T0 + 8 * 3600 * NS,
+               "is_settled": False}  # fmt: skip
 
 
 def _ledger(venue, ts):

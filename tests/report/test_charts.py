@@ -4,9 +4,12 @@ import io
 
 import numpy as np
 import polars as pl
+import pytest
 from matplotlib.image import imread
 
+import perptape as pt
 from perptape import charts
+from perptape.measures.lead_lag import LeadLag
 
 N, NS = 500, 1_000_000_000
 T0 = 1_723_075_200 * NS
@@ -102,3 +105,80 @@ def test_the_same_figure_gives_the_same_bytes():
 def test_nothing_known_at_all_still_draws():
     nothing = {name: np.full(N, np.nan) for name in table().columns[2:]}
     assert pixels(charts.pair(table(**nothing), "a", "b")).shape[0] == 900
+
+
+# ---- curves -------------------------------------------------------------------------------------
+
+
+A, B = "a:BTC-USDT-PERP", "b:BTC-USDT-PERP"
+
+
+def delays(*notionals):
+    rows = [
+        (A, B, "base", n, 0.0, float(ms), 10.0, 5.0 - ms / 100 - k, 5.0, 1.0 - ms / 2000)
+        for k, n in enumerate(notionals)
+        for ms in (0, 20, 1000)
+    ]
+    names = ("sell", "buy", "tier", "notional", "threshold_bps", "delay_ms", "held_s", "mean_bps",
+             "median_bps", "share")  # fmt: skip
+    return pl.DataFrame(rows, schema=names, orient="row")
+
+
+def test_an_edge_by_delay_draws_a_line_for_each_size():
+    figure = charts.edge_by_delay(delays(1e3, 1e4), A, B)
+    above, below = figure.axes
+    assert [line.get_label() for line in above.lines][:2] == ["1000", "10000"]
+    assert above.lines[0].get_ydata().tolist() == [5.0, 4.8, -5.0]
+    assert below.lines[0].get_ydata().tolist() == [1.0, 0.99, 0.5]
+    assert [tick.get_text() for tick in below.get_xticklabels()] == ["0", "20", "1000"]
+    one = charts.edge_by_delay(delays(1e3, 1e4), A, B, notional=1e4)
+    assert one.axes[0].lines[0].get_ydata().tolist() == [4.0, 3.8, -6.0]
+    assert np.ptp(inside(pixels(figure), above)) > 0.5
+
+
+def test_an_edge_by_size_leaves_out_what_no_book_held():
+    rows = [(A, B, "base", 1e3, -2.0, -3.0, -1.0, 4.0), (A, B, "base", 1e4, *4 * [None])]
+    names = ("sell", "buy", "tier", "notional", "median_bps", "p5_bps", "p95_bps", "max_bps")
+    figure = charts.edge_by_size(pl.DataFrame(rows, schema=names, orient="row"), A, B)
+    median, best = figure.axes[0].lines[:2]
+    assert median.get_ydata()[0] == -2 and np.isnan(median.get_ydata()[1])
+    assert best.get_ydata()[0] == 4
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["1000", "10000"]
+
+
+def test_survival_begins_at_one_and_has_a_band():
+    episodes = pl.DataFrame(
+        {"duration_s": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "censored": [False] * 5 + [True]}
+    )
+    figure = charts.survival(pt.survival(episodes).curve)
+    (axes,) = figure.axes
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == [0, 1, 2, 3, 4, 5]
+    assert line.get_ydata()[0] == 1 and line.get_ydata()[-1] == pytest.approx(1 / 6)
+    assert axes.collections[0].get_paths()[0].get_extents().height > 0.5
+
+
+def test_a_lead_shows_its_lag_and_the_interval_of_it():
+    names = ("first", "second", "lag_ms", "lag_low_ms", "lag_high_ms")
+    rows = pl.DataFrame([(A, B, 40.0, 20.0, 60.0)], schema=names, orient="row")
+    lags = np.arange(-100.0, 101, 20)
+    curve = pl.DataFrame({"lag_ms": lags, "correlation": np.exp(-abs(lags - 40) / 50)})
+    curve = curve.with_columns(first=pl.lit(A), second=pl.lit(B))
+    figure = charts.lead_lag(LeadLag(rows, curve), A, B)
+    (axes,) = figure.axes
+    assert axes.lines[0].get_xdata()[axes.lines[0].get_ydata().argmax()] == 40
+    assert axes.lines[1].get_xdata() == [40, 40]
+    assert axes.patches[0].get_extents().width > 10
+    assert A in axes.get_title(loc="left")
+
+
+def test_funding_tells_what_was_paid_from_what_was_expected():
+    ts = pl.Series([T0, T0 + NS, T0 + 2 * NS]).cast(pl.Datetime("ns", "UTC"))
+    rows = pl.DataFrame(
+        {"venue": "a", "instrument": "BTC-USDT-PERP", "ts_recv": ts, "ts_funding": ts,
+         "rate": [1e-5, 2e-5, 3e-5], "is_settled": [False, False, True]}
+    )  # fmt: skip
+    figure = charts.funding(rows, [A])
+    expected, paid = figure.axes[0].lines[:2]
+    assert expected.get_ydata() == pytest.approx([0.1, 0.2]) and expected.get_label() == A
+    assert paid.get_ydata() == pytest.approx([0.3]) and paid.get_marker() == "o"
