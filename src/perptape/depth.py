@@ -6,7 +6,7 @@ mean: the money that changes hands.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
@@ -28,7 +28,7 @@ Loop = TypeVar("Loop", bound=Callable[..., object])
 
 def inlined(loop: Loop) -> Loop:
     """Compile as part of its callers only."""
-    how = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # they would take half of the time
+    how: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # they take long to make
     return cast("Loop", numba.njit(nogil=True, error_model="numpy", **how)(loop))
 
 
@@ -135,13 +135,13 @@ def money(levels: Floats, state: Ints, side: int, size: float) -> float:
     if low == 0:
         return size * levels[side, PRICE, 0]  # type: ignore[no-any-return]
     rest = size - levels[side, SUM, low - 1]
-    return levels[side, MONEY, low - 1] + rest * levels[side, PRICE, low]  # type: ignore[no-any-return]
+    return float(levels[side, MONEY, low - 1] + rest * levels[side, PRICE, low])
 
 
 @inlined
 def rounded(size: float, lot: float) -> float:
     """Round down to whole lots; a lot of 0 is no lot."""
-    return np.floor(size / lot + ALMOST) * lot if lot > 0.0 else size
+    return float(np.floor(size / lot + ALMOST) * lot) if lot > 0.0 else size
 
 
 @inlined
@@ -169,7 +169,7 @@ def capacity(ladders: Ladders, bids: int, asks: int, kept: float, paid: float) -
         margin = levels[bids, PRICE, i - 1] * kept - levels[asks, PRICE, j - 1] * paid
         step = min(left_i, left_j)
         if gained + margin * step < 0.0:
-            return size - gained / margin
+            return float(size - gained / margin)
         gained += margin * step
         size += step
         left_i -= step

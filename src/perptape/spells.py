@@ -26,10 +26,10 @@ SLACK = 8
 """Entries that an instant may add to a ring."""
 
 CLOSED, OPEN, UNSURE = range(3)
-BEGUN_OPENED, BEGUN_TRUNCATED, BEGUN_CUT, BEGUN_UNSURE, BEGUN_JOINT = range(5)
+BEGUN_OPENED, BEGUN_TRUNCATED, BEGUN_CUT, BEGUN_UNSURE = range(4)
 ENDED_CLOSED, ENDED_CENSORED, ENDED_CUT, ENDED_OPENED = range(4)
-"""How spans begin and end. JOINT follows an UNSURE one that ENDED_OPENED: it is an opening only
-if it was not open before."""
+"""How spans begin and end. What follows an UNSURE one that ENDED_OPENED is an opening only if it
+was not open before."""
 SINCE, STATE, BEGUN, OPENER, OPENED, AREA, AUTOMATON_INTS = 0, 1, 2, 3, 4, 5, 8
 PEAK, SPAN_CAPACITY, AUTOMATON_FLOATS = range(3)
 SPAN_INTS = 10
@@ -278,7 +278,7 @@ def step(  # noqa: PLR0913, PLR0917 - all of the state, by name
                 _await(a, s, now, spans, counts, openings, told)
         elif was == UNSURE and opens:
             tell(a, now, ENDED_OPENED, 0, automata, told)
-            stand(a, now, BEGUN_JOINT, leg, x, automata)
+            stand(a, now, BEGUN_OPENED, leg, x, automata)
             _await(a, s, now, spans, counts, openings, told)
         if spans[a, STATE] != CLOSED:
             automata.peaks[a, PEAK] = max(automata.peaks[a, PEAK], x)

@@ -13,7 +13,7 @@ replacement, so that takes that come together stay together (Carlstein, Annals o
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -131,7 +131,7 @@ def _ranked(table: pl.DataFrame) -> pl.DataFrame:
 def _row(
     swept: Swept, entry: Entry, starts: Ints,
     gains: Floats, seed: int,
-) -> Mapping[str, object]:  # fmt: skip
+) -> dict[str, object]:  # fmt: skip
     is_thin, is_filled = gains == THIN, np.isfinite(gains)
     filled = gains[is_filled]
     profit = math.fsum(filled)
@@ -183,7 +183,7 @@ def _moment(spans: Spans, passed_ns: int) -> int:
 def _interval(
     blocks: Blocks, starts: Ints,
     gains: Floats, seed: int,
-) -> Mapping[str, object]:  # fmt: skip
+) -> dict[str, object]:  # fmt: skip
     block_of = np.maximum(np.searchsorted(blocks.starts, starts, side="right") - 1, 0)
     if len(np.unique(block_of)) < LEAST_BLOCKS // 2:
         return {"reason": f"takes in fewer than {LEAST_BLOCKS // 2} stretches: no interval"}

@@ -40,6 +40,7 @@ NOTIONALS = (1e3, 1e4, 5e4, 2.5e5)
 DELAYS_MS = (0, 5, 20, 50, 100, 250, 1000)
 QUANTILES = {"median": Fraction(1, 2), "p5": Fraction(5, 100), "p95": Fraction(95, 100)}
 TIME = pl.Datetime("ns", "UTC")
+Schema = dict[str, pl.DataType | type[pl.DataType]]
 PAIR = {"sell": pl.String, "buy": pl.String, "tier": pl.String}
 OF_PAIR = {
     **PAIR,
@@ -77,7 +78,7 @@ LEG_COLUMNS = {
     "buy_delay_ms": pl.Float64,
     **dict.fromkeys(("held_s", "mean_bps", "median_bps", "share"), pl.Float64),
 }
-SIZE_COLUMNS = {
+SIZE_COLUMNS: Schema = {
     **OF_PAIR,
     "threshold_bps": pl.Float64,
     "share": pl.Float64,

@@ -24,6 +24,7 @@ from perptape.measures.edges import (
     OF_PAIR,
     PAIR,
     TIME,
+    Schema,
     Swept,
     asking,
     measured,
@@ -35,7 +36,7 @@ from perptape.measures.scenes import Entry, Fees, Table
 from perptape.sweep import BUY, SELL
 
 LEGS = {SELL: "sell", BUY: "buy", SELL | BUY: "both"}
-COLUMNS = {
+COLUMNS: Schema = {
     **PAIR,
     "notional": pl.Float64,
     "threshold_bps": pl.Float64,

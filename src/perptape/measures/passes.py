@@ -10,7 +10,7 @@ from perptape import spells, sweep
 from perptape.align import fixed
 from perptape.depth import Ladders
 from perptape.errors import Failed
-from perptape.kernels import LIMB, NEVER, Floats, Ints
+from perptape.kernels import LIMB, NEVER, Floats, Ints, Trust
 from perptape.measures.counts import SparseCounts
 from perptape.measures.scenes import Asked, Scene
 from perptape.measures.updates import Table, needed, updates
@@ -262,9 +262,7 @@ def whole(limbs: Ints) -> int:
 # ---- arrays -------------------------------------------------------------------------------------
 
 
-def _state(
-    plan: sweep.Plan, trust: sweep.Trust, part: tuple[int, int], counts: SparseCounts
-) -> State:
+def _state(plan: sweep.Plan, trust: Trust, part: tuple[int, int], counts: SparseCounts) -> State:
     pairs, width, delays = len(plan.sells), len(plan.terms.enters), len(plan.terms.delays)
     streams = pairs * len(plan.notionals)
     automata, markets = streams * width, len(trust.first) - 1
@@ -320,7 +318,7 @@ def _state(
     )
 
 
-def _each(trust: sweep.Trust) -> Ints:
+def _each(trust: Trust) -> Ints:
     each = np.zeros((len(trust.first) - 1, sweep.EACH), np.int64)
     first = trust.first[:-1]
     heard = first < trust.first[1:]

@@ -111,11 +111,11 @@ class Scene(msgspec.Struct, frozen=True):
 
 
 def _ints(values: object) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    return fixed(np.array(list(values), np.int64))  # type: ignore[call-overload, no-any-return]
+    return fixed(np.array(list(values), np.int64))  # type: ignore[call-overload]
 
 
 def _floats(values: object) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return fixed(np.array(list(values), np.float64))  # type: ignore[call-overload, no-any-return]
+    return fixed(np.array(list(values), np.float64))  # type: ignore[call-overload]
 
 
 def scene(

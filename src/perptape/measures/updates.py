@@ -149,4 +149,4 @@ def needed(
         for number, ts in last.iter_rows():
             if places[number] >= 0 and not is_top[of.markets[places[number]]]:
                 first = min(first, -NEVER if ts is None else ts)
-    return first
+    return int(first)
