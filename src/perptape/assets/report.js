@@ -119,6 +119,13 @@
     });
   }
 
+  // decimals in which every multiple of a step can be told: two of 0.25
+  function digits(step) {
+    let n = Math.max(0, Math.min(10, Math.ceil(-Math.log10(step) - 1e-9)));
+    if (n < 10 && Math.abs(step * 10 ** n - Math.round(step * 10 ** n)) > 1e-6) n++;
+    return n;
+  }
+
   const roomy = () => window.innerWidth >= 720;
 
   function options(host, lines, kind, intervals, levels) {
@@ -128,7 +135,6 @@
       stroke: () => colour("--soft"), font, grid: { stroke: () => colour("--grid"), width: 1 },
       ticks: { stroke: () => colour("--grid"), width: 1, size: 5 }, ...more,
     });
-    const digits = (step) => Math.max(0, Math.min(10, Math.ceil(-Math.log10(step) - 1e-9)));
     const side = roomy() ? 78 : 60;
     const axes = [
       axis({ values: ticks, size: 44, space: 70 }),
@@ -355,7 +361,6 @@
       series.push({ paths, stroke: () => colour("--" + line.colour), width: 2, dash: line.dash,
         points: { show: !spec.stepped && spec.x.length < 20, size: 7, fill: () => colour("--" + line.colour), stroke: () => colour("--" + line.colour) } });
     }
-    const digits = (step) => Math.max(0, Math.min(10, Math.ceil(-Math.log10(step) - 1e-9)));
     const across = spec.labels
       ? { splits: () => spec.x, values: (u, splits) => splits.map((k) => spec.labels[k] ?? ""), space: 20 }
       : { values: (u, splits, k, s, step) => splits.map((v) => fixed(v, digits(step))), space: 60 };
