@@ -1,0 +1,330 @@
+"""A network that loses, cuts, swallows or lies: in a namespace of its own where it takes one."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+import trustme
+
+from perptape import verify
+from perptape.events import NS, Kind
+from perptape.record import Plan, record
+from perptape.tape import Tape, TapeWriter
+from perptape.venues import VENUES
+
+BOTH = ["BTC-USDT", "ETH-USDT", "--venues", "bybit,htx"]
+
+
+@pytest.fixture
+def apart(torture):
+    """Give words that run a program in a network namespace of its own, with loopback alone."""
+    torture.needed("unshare", "nsenter", "nft", "ip")
+    holder = subprocess.Popen(["/usr/bin/unshare", "-rn", "sleep", "600"])
+    words = ["nsenter", "-t", str(holder.pid), "-U", "-n", "--preserve-credentials"]
+
+    def is_up():
+        up = [*words, "ip", "link", "set", "lo", "up"]
+        return subprocess.run(up, check=False, capture_output=True).returncode == 0
+
+    try:
+        with contextlib.suppress(AssertionError):
+            torture.until(is_up, "a namespace", 5)
+        if not is_up():
+            pytest.skip("a network namespace cannot be made here")
+        yield words
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+class Rules:
+    """What the namespace does to packets that come to or from these ports."""
+
+    def __init__(self, words, port):
+        self._nft, self._port = [*words, "nft"], port
+
+    def _run(self, *words):
+        subprocess.run([*self._nft, " ".join(words)], check=True, capture_output=True)
+
+    def put(self, what):
+        self._run("add table inet t")
+        self._run("add chain inet t c { type filter hook input priority 0; }")
+        for side in ("sport", "dport"):
+            self._run(f"add rule inet t c tcp {side} {self._port} {what}")
+
+    def clear(self):
+        self._run("delete table inet t")
+
+
+def port_of(sims, venue):
+    return next(url.rpartition(":")[2] for url in sims.urls if url.startswith(f"{venue}="))
+
+
+def heard_since(tape, venue, ts):
+    return sum(
+        f.ts_recv > ts and f.kind in {Kind.TEXT, Kind.BINARY} and f.venue == venue
+        for f in Tape(tape).frames()
+    )
+
+
+def test_loss_and_a_black_hole(torture, apart, tmp_path, figures):
+    """Thirty of a hundred packets of one venue are lost; then all of them, without a word."""
+    sims = torture.Simulators(tmp_path / "s", ("bybit", "htx"), torture.market(100), under=apart)
+    with sims:
+        rules = Rules(apart, port_of(sims, "bybit"))
+        with torture.Recorder(tmp_path / "r", [*BOTH, *sims.urls], under=apart) as recorder:
+            recorder.live(4)
+            rules.put("numgen random mod 100 < 30 drop")
+            before = time.time_ns()
+            told = recorder.told
+            torture.until(lambda: recorder.told > told + 500, "frames in spite of the loss")
+            rules.clear()
+            lossy_s = (time.time_ns() - before) / NS
+            hole_at = time.time_ns()
+            rules.put("drop")
+            if torture.LONG:  # its silence is noticed after half a minute
+                torture.until(lambda: notes_of(recorder.tape, b'"silence"'), "silence")
+            else:
+                time.sleep(2)
+            rules.clear()
+            cleared = time.time_ns()
+            hole_s = (cleared - hole_at) / NS
+            torture.until(lambda: heard_since(recorder.tape, "bybit", cleared), "data again")
+            recorder.stop()
+        torture.no_traceback(recorder.said)
+    frames = torture.check(recorder.tape, sims, told=recorder.told)
+    found = torture.untrusted_s(recorder.tape, "htx:BTC-USDT-PERP")
+    assert found == {}, "another venue was hurt"
+    found = torture.untrusted_s(recorder.tape, "bybit:BTC-USDT-PERP")
+    assert set(found) == ({"silence"} if torture.LONG else set()), found
+    figures(
+        "30 % loss, then a black hole",
+        injected=2,
+        survived=2,
+        lost=0,
+        untrusted=", ".join(f"{reason} {s:.1f} of {hole_s:.1f} s" for reason, s in found.items()),
+        rss=f"{recorder.rss_mb:.0f} MB",
+        remark=f"{frames:,} frames, {lossy_s:.1f} s with loss; the other venue 0 s",
+    )
+
+
+def notes_of(tape, word):
+    return [f for f in Tape(tape).frames() if f.kind == Kind.NOTE and word in f.payload]
+
+
+def test_no_name_is_found(torture, apart, tmp_path, figures):
+    """One venue's name cannot be resolved; the other, on loopback, is recorded whole."""
+    with torture.Simulators(tmp_path / "s", ("bybit",), torture.market(100), under=apart) as sims:
+        words = [*BOTH, *sims.urls, "--for", "6s"]
+        with torture.Recorder(tmp_path / "r", words, under=apart) as recorder:
+            assert recorder.wait() == 0
+    torture.no_traceback(recorder.said)
+    torture.check(recorder.tape, sims, told=recorder.told)
+    last = recorder.status()
+    assert last["htx:BTC-USDT-PERP"]["state"] == "unreachable"
+    assert "name" in last["htx:BTC-USDT-PERP"]["error"].lower()
+    assert torture.untrusted_s(recorder.tape, "bybit:BTC-USDT-PERP") == {}
+    assert verify.verify(recorder.tape).verdict == "untrusted"
+    figures("DNS failure of one venue", injected=1, survived=1, lost=0, untrusted="other venue 0 s")
+
+
+class Slow:
+    """A proxy on loopback that passes everything on, late."""
+
+    def __init__(self, port, late_s):
+        self._loop, self._late_s, self._port = asyncio.new_event_loop(), late_s, port
+        self._tasks = set()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self):
+        self._loop.run_until_complete(self._serve())
+        self._loop.close()
+
+    async def _serve(self):
+        self._stop = asyncio.Event()
+        server = await asyncio.start_server(self._on_connection, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _on_connection(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        there = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            await asyncio.gather(self._pass(reader, there[1]), self._pass(there[0], writer))
+        finally:
+            there[1].transport.abort()
+            writer.transport.abort()
+
+    async def _pass(self, reader, writer):
+        while data := await reader.read(1 << 16):
+            self._loop.call_later(self._late_s, writer.write, data)
+        await asyncio.sleep(self._late_s)
+        writer.close()
+
+
+def test_two_seconds_of_latency(torture, tmp_path, figures):
+    """All comes late, and nothing is lost: the time of receipt is ours, and says so."""
+    if not torture.LONG:
+        pytest.skip("the long form: TORTURE=1")
+    sims = torture.Simulators(tmp_path / "s", ("bybit",), torture.market(100))
+    with sims:  # noqa: SIM117 - the second needs the first
+        with Slow(int(port_of(sims, "bybit")), 2.0) as slow:
+            words = [
+                "BTC-USDT",
+                "--venues",
+                "bybit",
+                "--url",
+                f"bybit=http://127.0.0.1:{slow.port}",
+            ]
+            with torture.Recorder(tmp_path / "r", words) as recorder:
+                recorder.live(1)
+                torture.until(lambda: recorder.told > 300, "frames")
+                recorder.stop()
+            torture.no_traceback(recorder.said)
+    frames = torture.check(recorder.tape, sims, told=recorder.told)
+    assert torture.untrusted_s(recorder.tape) == {}
+    figures(
+        "2 s of latency",
+        injected=1,
+        survived=1,
+        lost=0,
+        untrusted="0 of 0 s",
+        remark=f"{frames:,} frames",
+    )
+
+
+class Counting:
+    """A server that counts connections and answers each with these bytes."""
+
+    def __init__(self, answer, tls=None):
+        self._answer, self._tls, self.count = answer, tls, 0
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._on, "127.0.0.1", 0, backlog=50)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_):
+        self._server.close()
+
+    async def _on(self, reader, writer):
+        self.count += 1
+        try:
+            if self._tls is not None:
+                await writer.start_tls(self._tls)
+            await reader.read(100)
+            writer.write(self._answer)
+            await writer.drain()
+        except (OSError, ssl.SSLError):
+            pass
+        writer.transport.abort()
+
+
+def certificates(tmp_path):
+    """Give server contexts that must be refused, with what the refusal says."""
+    ours, other = trustme.CA(), trustme.CA()
+    past = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    made = {
+        "expired": ours.issue_cert("localhost", not_after=past + dt.timedelta(days=9)),
+        "wrong-name": ours.issue_cert("other.example"),
+        "other-authority": other.issue_cert("localhost"),
+        "tls-1.1": ours.issue_cert("localhost"),
+    }
+    ours.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    contexts = {}
+    for name, certificate in made.items():
+        contexts[name] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(contexts[name])
+    contexts["tls-1.1"].set_ciphers("ALL:@SECLEVEL=0")
+    return contexts
+
+
+REFUSALS = {
+    "expired": "certificate has expired",
+    "wrong-name": "not valid for 'localhost'",
+    "other-authority": "unable to get local issuer",
+    "tls-1.1": "ConnectError",  # the library has no words for an alert of the peer
+}
+
+
+def refused(torture, place, words, env):
+    with torture.Recorder(place, words, env=env) as recorder:
+        assert recorder.wait() == 5
+    torture.no_traceback(recorder.said)
+    return recorder
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1:DeprecationWarning")
+def test_certificates_that_prove_nothing_are_refused_by_socket_and_rest(torture, tmp_path, figures):
+    """Never is there data, never plain text, and no storm of attempts."""
+    contexts = certificates(tmp_path)
+    contexts["tls-1.1"].minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    contexts["tls-1.1"].maximum_version = ssl.TLSVersion.TLSv1_1
+
+    async def main():
+        servers = {name: Counting(b"", tls) for name, tls in contexts.items()}
+        for server in servers.values():
+            await server.__aenter__()
+        venues = dict(zip(("bybit", "htx", "gateio", "bitget"), servers, strict=True))
+        words = ["BTC-USDT", "--venues", ",".join(venues), "--for", "4s"]
+        for venue, name in venues.items():
+            words += ["--url", f"{venue}=https://localhost:{servers[name].port}"]
+        env = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        recorder = await asyncio.to_thread(refused, torture, tmp_path / "r", words, env)
+        for server in servers.values():
+            await server.__aexit__()
+        return recorder, venues, servers
+
+    recorder, venues, servers = asyncio.run(main())
+    for venue, name in venues.items():
+        told = recorder.status()[f"{venue}:BTC-USDT-PERP"]
+        assert REFUSALS[name] in told["error"].lower() or REFUSALS[name] in told["error"], told
+        assert 1 <= servers[name].count <= 8, "a storm of attempts"
+    assert not any(f.kind in {Kind.TEXT, Kind.BINARY} for f in Tape(recorder.tape).frames())
+    figures(
+        "TLS: expired, wrong name, other authority, 1.1 only",
+        injected=4,
+        survived=4,
+        lost=0,
+        remark=f"all refused, at most {max(s.count for s in servers.values())} attempts in 4 s",
+    )
+
+
+def test_a_proxy_that_refuses(tmp_path, figures):
+    """It is neither passed by nor asked without end."""
+
+    async def main():
+        async with Counting(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n") as proxy:
+            plan = Plan(
+                ("BTC-USDT-PERP",),
+                (VENUES["bybit"],),
+                for_ns=3 * NS,
+                proxy=f"http://127.0.0.1:{proxy.port}",
+            )
+            tape = TapeWriter(tmp_path / "t", half_bytes=1 << 20)
+            return await record(plan, tape, stop=asyncio.Event()), proxy.count
+
+    summary, count = asyncio.run(main())
+    (market,) = summary.markets
+    assert market.state == "unreachable" and "403" in market.error and 1 <= count <= 8
+    figures("proxy that refuses", injected=count, survived=count, lost=0, remark=market.error)
