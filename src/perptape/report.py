@@ -19,7 +19,7 @@ from perptape.page import to_html
 from perptape.pictures import pictures
 from perptape.tabulate import fresh
 from perptape.told import to_json
-from perptape.worth import CHOICE
+from perptape.worth import CHOICE, with_books, with_sizes
 
 LINES_DRAWN = 60_000
 """Steps of all lines together that a page holds, so that it stays under about a megabyte ..."""
@@ -70,7 +70,8 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
     fees = taker_fees(asked.fees)
     heard = _heard(asked, progress)
     check_fees(fees, heard.ledger["venue"].unique().to_list())
-    found = list(_measured(asked, heard, fees))
+    told = Told(asked.tapes, heard.roots, heard.channels, asked.ts_from, asked.ts_to)
+    found = list(_measured(asked, heard, fees, told))
     _refuse_silence(asked, found)
     plain = Report(
         ts_from=heard.ts_from,
@@ -86,7 +87,6 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
         ),
         series=tuple(r.series for r in found),
     )
-    told = Told(asked.tapes, heard.roots, heard.channels, asked.ts_from, asked.ts_to)
     return deepened(plain, told, {venue: fee.taker for venue, fee in fees.items()})
 
 
@@ -118,8 +118,9 @@ def _heard(asked: Asked, progress: Progress | None) -> Heard:
     return Heard(roots, ledger, channels, tuple(bases), first, last)
 
 
-def _measured(asked: Asked, heard: Heard, fees: Mapping[str, Fee]) -> Iterator[Result]:
-    buckets = _buckets(heard)
+def _measured(asked: Asked, heard: Heard, fees: Mapping[str, Fee], told: Told) -> Iterator[Result]:
+    coins = [told.coin(base) for base in heard.bases]
+    buckets = _buckets(heard, is_deep=any(with_books(c) or with_sizes(c) for c in coins))
     for base in heard.bases:
         yield gaps(
             [tables.scan(root, "quotes", base=base) for root in heard.roots],
@@ -133,11 +134,11 @@ def _measured(asked: Asked, heard: Heard, fees: Mapping[str, Fee]) -> Iterator[R
         )
 
 
-def _buckets(heard: Heard) -> int:
+def _buckets(heard: Heard, *, is_deep: bool) -> int:
     markets = heard.ledger.select("venue", "instrument").unique()["instrument"]
     sizes = [sum(base_of(name) == base for name in markets) for base in heard.bases]
     lines = sum(n * (n + 1) for n in sizes)
-    if (heard.channels["channel"] == "books").any():
+    if is_deep:
         lines = sum(n * (n + 1) + n * (n - 1) * len(CHOICE.notionals) for n in sizes)
         return min(max(DEEP_LINES_DRAWN // max(lines, 1), STEPS_AT_LEAST), STEPS_AT_MOST)
     return min(max(LINES_DRAWN // max(lines, 1), STEPS_AT_LEAST), STEPS_AT_MOST)

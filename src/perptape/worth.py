@@ -78,12 +78,11 @@ NOTHING = Worth({}, {})
 
 def worth(coin: Coin, fees: Mapping[str, float], steps: Steps) -> Worth:
     """Walk the books of every pair once, for all sizes and delays of the page."""
-    has_books = len(_trusted(coin.ledger, coin.base, "books")) > 0
-    if not has_books:
-        if not any(map(_has_sizes, coin.quotes)):
-            return NOTHING
-        if (rows := sum(map(_height, coin.quotes))) > MOST_TOP_ROWS:
-            return Worth({}, {}, _too_many(coin.base, rows))
+    has_books = with_books(coin)
+    if not (has_books or with_sizes(coin)):
+        return NOTHING
+    if not has_books and (rows := sum(map(_height, coin.quotes))) > MOST_TOP_ROWS:
+        return Worth({}, {}, _too_many(coin.base, rows))
     of = scene(coin.ledger, coin.instruments, fees, base=coin.base, has_books=has_books)
     asked = asking(CHOICE.notionals, [0.0], None, CHOICE.delays_ms)
     first = -NEVER if coin.ts_from is None else coin.ts_from
@@ -93,6 +92,16 @@ def worth(coin: Coin, fees: Mapping[str, float], steps: Steps) -> Worth:
     )
     pairs = _pairs(swept)
     return Worth(pairs, {key: line for key, line in drawn.items() if key[:2] in pairs})
+
+
+def with_books(coin: Coin) -> bool:
+    """Tell whether books of any market are trusted at any time."""
+    return len(_trusted(coin.ledger, coin.base, "books")) > 0
+
+
+def with_sizes(coin: Coin) -> bool:
+    """Tell whether the quotes say how much could be traded."""
+    return any(map(_has_sizes, coin.quotes))
 
 
 def _too_many(base: str, rows: int) -> str:

@@ -187,9 +187,24 @@ def test_quotes_alone_leave_the_sections_of_books_out(report):
         assert name not in page
 
 
-def test_too_many_quotes_without_books_are_said(deep_tape, monkeypatch):
+@pytest.fixture
+def tops(deep_tape, monkeypatch):
+    """The same tape as if its books had not been trusted."""
+    monkeypatch.setattr("perptape.worth.with_books", lambda _: False)
+    return deep_tape
+
+
+def test_without_books_the_best_prices_are_all_the_depth_and_it_is_said(tops):
+    found = build(Asked(tapes=(tops,)))
+    pair = pair_of(found)
+    assert pair.depth == "top" and pair.edge_notional is None
+    assert pair.sized(5e4).edge_bps.max == pytest.approx(edges().max(), abs=1e-9)
+    assert pair.sized(2.5e5).edge_bps is None
+    assert "and the best prices alone: there are no books" in " ".join(verdict(found)[1])
+
+
+def test_too_many_quotes_without_books_are_said(tops, monkeypatch):
     monkeypatch.setattr("perptape.worth.MOST_TOP_ROWS", 10)
-    monkeypatch.setattr("perptape.worth._trusted", lambda *_: ())
-    few = build(Asked(tapes=(deep_tape,)))
+    few = build(Asked(tapes=(tops,)))
     assert not few.has_sizes
     assert any("2,700 quotes of BTC and no books" in note for note in few.provenance.notes)

@@ -101,6 +101,8 @@ def _persisted(sized: Sized, report: Report) -> list[str]:
 
 def _sure(pair: Pair, taken: Taken) -> list[str]:
     behind = f"{duration(pair.trusted_s)} of common trusted time"
+    if pair.depth == "top":
+        behind += ", and the best prices alone: there are no books"
     if taken.profit_per_day is None:
         return [f"Behind that are {behind}: too little to say anything of a day."]
     day = f"{signed(taken.profit_per_day)} {_quote(pair)} per trusted day"
