@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perptape.findings import Drawn, Report, Series
+from perptape.sections.opening import verdict
 
 Rounded = Callable[[NDArray[np.float64]], list[float]]
 PRICE_DIGITS, BPS_DIGITS = 10, 4
@@ -18,6 +19,7 @@ def to_json(report: Report) -> bytes:
     found: dict[str, object] = {
         "ts_from": report.ts_from,
         "ts_to": report.ts_to,
+        "verdict": [" ".join(part) for part in verdict(report)],
         "markets": [
             {**msgspec.to_builtins(m), "intervals": msgspec.to_builtins(m.intervals)}
             for m in report.markets

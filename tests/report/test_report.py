@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from perptape import importers, report
 from perptape.errors import BadUsage, Failed
@@ -55,7 +56,7 @@ def found(tape):
 def test_the_json_has_exactly_the_promised_keys(found):
     told = json.loads(to_json(found))
     assert set(told) == {
-        "ts_from", "ts_to", "markets", "pairs", "provenance", "leads", "series"
+        "ts_from", "ts_to", "markets", "pairs", "provenance", "leads", "series", "verdict"
     }  # fmt: skip
     usdm, coinm = told["markets"]
     assert set(usdm) == {"market", "quotes", "trusted_s", "untrusted_s", "latency_ms", "intervals"}
@@ -73,7 +74,7 @@ def test_what_is_not_known_is_absent_and_never_null(found, made):
     assert b"null" not in to_json(found)
     report = made()
     nan = report.pairs[0].gap_bps.__class__(mean=float("nan"), median=1.0)
-    pair = report.pairs[0].__class__("a:X-Y-PERP", "b:X-Y-PERP", True, 1.0, nan)  # noqa: FBT003
+    pair = replace(report.pairs[0], gap_bps=nan)
     one = type(report)(0, 1, report.markets, (pair,), report.provenance, report.series)
     assert json.loads(to_json(one))["pairs"][0]["gap_bps"] == {"median": 1.0}
 
