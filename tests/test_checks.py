@@ -200,6 +200,17 @@ def test_a_promise_that_all_venues_break_at_once_is_our_own_trouble(story, monke
     assert untrusted(story.read()["a", "quotes"]) == []
 
 
+@pytest.mark.parametrize("batches", [1, 3])
+def test_a_promise_is_broken_by_what_says_one_thing_and_no_more(story, monkeypatch, batches):
+    """However its frames are cut into batches, and whatever ends its wire then."""
+    monkeypatch.setitem(VENUES, "a", venue("a", cadence={"quotes": NS}))
+    one = story.open(0, "a", "quotes")
+    story.say(1, one, quote())
+    story.note(30, one, "closed")
+    spans = story.read(batches)["a", "quotes"]
+    assert untrusted(spans) == [(0, 1, "start"), (1, 30, "stalled")]
+
+
 def test_a_stall_is_not_learned_as_a_habit(story):
     one, other = story.open(0, "a", "quotes"), story.open(0, "b", "quotes")
     steadily(story, other, quote(), 0, 100)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from perptape import ledger
 from perptape.chain import OLD_IN_A_ROW
+from perptape.checks import LATE_NS, PROMISED
 from perptape.events import NS, Kind, Note, Opened, Subscription
 from perptape.ledger import Asked, Ledger
 from perptape.tape import Batch
@@ -29,17 +30,18 @@ STREAMS = {"quotes": "orderbook.1", "books": "orderbook.50"}
 KEYS = tuple((name, channel) for name in NAMES for channel in STREAMS)
 REASONS = {
     *("start", "silence", "disconnect", "refused", "overload", "disk", "clock", "damage"),
-    *("restart", "shutdown", "sequence", "crossed"),
+    *("restart", "shutdown", "sequence", "crossed", "stalled"),
 }
 INSTANTS = REASONS - {"start", "shutdown"}
 """Of these a stretch without length may part trusted time."""
 
 
 @pytest.fixture(autouse=True, scope="module")
-def no_promises():
-    """No stream is to be repeated: these stories are long and tell little."""
+def promises():
+    """Quotes are to be repeated often enough that three ticks without any are a stall."""
     with pytest.MonkeyPatch.context() as patch:
-        quiet = msgspec.structs.replace(VENUES["bybit"], cadence={})
+        promise_ns = (3 * TICK - LATE_NS - 1) // PROMISED
+        quiet = msgspec.structs.replace(VENUES["bybit"], cadence={"orderbook.1": promise_ns})
         patch.setattr(ledger, "VENUES", VENUES | {"bybit": quiet})
         yield
 
@@ -131,6 +133,7 @@ class Opinion:
         self.trusted = defaultdict(set)
         self.ok, self.since = defaultdict(bool), {}
         self.carrier, self.known = {}, {}
+        self.promised, self.told = set(), {}  # keys; key: tick of its last data
         self.asked = defaultdict(set)  # wire: keys; absent: nobody knows
         self.marked, self.seen = set(), set()  # keys; (key, wire)
         self.over, self.last = set(), {}
@@ -144,6 +147,8 @@ class Opinion:
             for key in KEYS:
                 self.forget(key, tick)
         for key in KEYS:
+            if self.ok[key] and key in self.promised and tick - self.told[key] >= 3:
+                self.forget(key, self.told[key])
             if self.ok[key]:
                 self.trusted[key] |= set(range(self.now, tick))
         self.now = tick
@@ -191,6 +196,7 @@ class Opinion:
         self.move(frame.tick)
         self.asked[frame.wire] = {(s.market[6:9], s.channel) for s in said.subscriptions}
         self.marked |= self.asked[frame.wire]
+        self.promised |= {key for key in self.asked[frame.wire] if key[1] == "quotes"}
         self.seen |= {(key, frame.wire) for key in self.asked[frame.wire]}
         for key in self.asked[frame.wire]:
             self.hurt([key])
@@ -225,7 +231,7 @@ class Opinion:
             return
         if key not in self.known or self.known[key].wire != wire:
             self.known[key] = Known(wire)
-        known = self.known[key]
+        known, self.told[key] = self.known[key], self.now
         (self.quote if key[1] == "quotes" else self.book)(key, known, payload)
         if known.doubt or self.ok[key]:
             return

@@ -83,10 +83,11 @@ class Checks:
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._peers: dict[tuple[str, str], dict[str, Stream]] = defaultdict(dict)
-        """The streams of one channel and coin by market, the last piece of what was imported."""
-        self._own: dict[tuple[str, str], Stream] = {}
-        """By market and channel, for what they say of each other."""
+        self._peers: dict[tuple[str, str], dict[tuple[str, bool], Stream]] = defaultdict(dict)
+        """The streams of one channel and coin by market, recorded or imported; of an imported one
+        the last piece."""
+        self._own: dict[tuple[str, str, bool], Stream] = {}
+        """By market and channel likewise, for what they say of each other."""
         self._odd: dict[str, Oddness] = defaultdict(Oddness)
         self._guarded = 0
         self._books: Books | None = None
@@ -111,8 +112,8 @@ class Checks:
     def _begin(self, stream: Stream, wire: Wire, seq: int) -> Content:
         """Remember nothing of the wire before."""
         old = stream.content
-        self._peers[stream.channel, _base(stream)][stream.market] = stream
-        self._own[stream.market, stream.channel] = stream
+        self._peers[stream.channel, _base(stream)][stream.market, wire.imported] = stream
+        self._own[stream.market, stream.channel, wire.imported] = stream
         stream.doubt = ""
         stream.content = Content(wire.number, seq)
         if old is not None:
@@ -131,6 +132,9 @@ class Checks:
     def _is_file(self, stream: Stream) -> bool:
         wire = None if stream.content is None else self._trust.wires.get(stream.content.wire)
         return wire is not None and wire.imported
+
+    def _beside(self, stream: Stream, channel: str) -> Stream | None:
+        return self._own.get((stream.market, channel, self._is_file(stream)))
 
     def _stands(self, stream: Stream | None, ts: int) -> Content | None:
         """Give what a stream says at a moment, ``None`` if it is not to be believed.
@@ -202,9 +206,9 @@ class Checks:
         for (channel, base), streams in self._peers.items():
             if channel == "quotes" and len(streams) > 1:
                 monies: dict[str, dict[str, float]] = defaultdict(dict)
-                for market, stream in streams.items():
+                for stream in streams.values():
                     if mid := _mid(stream, ts, unit):
-                        monies[_money(market)][market] = mid
+                        monies[_money(stream.market)][stream.market] = mid
                 for mids in monies.values():
                     self._guard(base, mids, ts)
 
@@ -303,7 +307,7 @@ class Checks:
         return self._books
 
     def _compare(self, stream: Stream, content: Content, ts: int) -> None:
-        top = self._stands(self._own.get((stream.market, "quotes")), ts)
+        top = self._stands(self._beside(stream, "quotes"), ts)
         if top is None or not (content.bid > top.ask or content.ask < top.bid):
             content.since = 0
             if stream.doubt == "mismatch":
@@ -323,7 +327,7 @@ class Checks:
         if event.is_history or replayed or _is_known(stream, event):
             return None
         for channel in ("quotes", "books"):
-            top = self._own.get((stream.market, channel))
+            top = self._beside(stream, channel)
             stands = self._stands(top, ts)
             if top is not None and stands is not None:
                 self._outside(top, stands, event, ts)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from perptape.checks import LEARN_EVERY, Checks, spaced
+from perptape.checks import LEARN_EVERY, Checks, promised_bound, spaced
 from perptape.decode import Registry, Terms, decoder, is_control, rest_events
 from perptape.errors import BadFrame
 from perptape.events import CHANNELS, Book, Event, Kind, Note, Opened, Quote
@@ -128,6 +128,7 @@ class Ledger:
                     events = wire.decode(whole[start:stop])
                 except BadFrame as error:
                     self.bad += 1
+                    self._late(wire, ts)
                     trust.damaged(wire, whole[start:stop], ts, f"frame {seq}: {error}")
                     continue
                 if events:
@@ -212,6 +213,11 @@ class Ledger:
             if gap > stream.longest_ns or not stream.gaps % LEARN_EVERY:
                 self._checks.learn(stream, gap)
 
+    def _late(self, wire: Wire, ts: int) -> None:
+        """Find who is late before something else ends its trust, wherever a batch is cut."""
+        if not wire.imported:
+            self._checks.look(ts)
+
     # Which stream an event belongs to
 
     def _named(self, wire: Wire, event: Event, ts: int) -> Stream | None:
@@ -220,6 +226,7 @@ class Ledger:
         market, channel = f"{wire.venue}:{name}", CHANNELS[type(event)]
         if name is None or not MARKET.fullmatch(market):
             return None
+        self._late(wire, ts)
         stream = self._trust.met(wire, market, channel, ts)
         stream.has_base |= wire.venue in VENUES and bool(VENUES[wire.venue].bases)
         wire.streams[event.symbol, type(event)] = stream
@@ -277,6 +284,7 @@ class Ledger:
             return
         opened = _parsed(payload, Opened) if kind == Kind.OPENED else None
         wire.imported = wire.imported if opened is None else opened.imported
+        self._late(wire, ts)
         if not wire.imported:
             self._trust.look_back(ts)
         note = _parsed(payload, Note) if kind == Kind.NOTE else None
@@ -298,6 +306,7 @@ class Ledger:
             if venue is not None and venue.topic is not None:
                 stream.marks = venue.topic(asked.channel, asked.stream, asked.symbol).marks
                 stream.promised_ns = venue.cadence.get(asked.stream, 0)
+                stream.bound = promised_bound(stream) if stream.promised_ns else stream.bound
                 stream.is_slow = asked.stream in venue.slow
                 stream.has_base = asked.stream in venue.bases
             kind = TYPES.get(asked.channel, asked.channel)
