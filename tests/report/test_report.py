@@ -74,7 +74,7 @@ def test_what_is_not_known_is_absent_and_never_null(found, made):
     assert b"null" not in to_json(found)
     report = made()
     nan = report.pairs[0].gap_bps.__class__(mean=float("nan"), median=1.0)
-    pair = replace(report.pairs[0], gap_bps=nan)
+    pair = replace(report.pairs[0], gap_bps=nan, grid=None, edge_bps=None)
     one = type(report)(0, 1, report.markets, (pair,), report.provenance, report.series)
     assert json.loads(to_json(one))["pairs"][0]["gap_bps"] == {"median": 1.0}
 
