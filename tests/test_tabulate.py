@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import resource
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perptape import runs as on_disk
 from perptape import tables, tabulate, verify
 from perptape.errors import BadUsage, Failed
 from perptape.events import NS, Kind, Opened, RestAnswer
@@ -177,6 +179,22 @@ def test_runs_hold_no_more_coins_in_memory_than_the_bound(tmp_path, monkeypatch)
     made = tabulate.tabulate(gate_tape(tmp_path / "tape", quotes))
     rows = [f.rows for f in made.manifest.files if f.path.startswith("quotes")]
     assert rows == [4, 4, 4] and Runs(tmp_path).merged
+
+
+def test_more_coins_than_files_may_be_open(tmp_path, monkeypatch):
+    """A universe of five channels has thousands of them; what is closed goes on in another file."""
+    monkeypatch.setattr(tabulate, "ROWS_HELD", 3)
+    quotes = [(n, f"C{k}_USDT", "1", "2", "5") for n in range(3) for k in range(40)]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, limits[1]))
+    try:
+        made = tabulate.tabulate(gate_tape(tmp_path / "many", quotes))
+        monkeypatch.setattr(on_disk, "FILES", on_disk.FILES_OF_OTHERS + 2)
+        again = tabulate.tabulate(tmp_path / "many", tmp_path / "again")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [f.rows for f in made.manifest.files if f.path.startswith("quotes")] == [3] * 40
+    assert made.manifest.files == again.manifest.files, "to the byte"
 
 
 def test_the_instrument_list_in_force_makes_the_sizes(tmp_path):

@@ -1,6 +1,7 @@
 """Sorted runs of rows on disk, and their merge: memory is bounded whatever the tape's length."""
 
 import itertools
+import resource
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,6 +31,9 @@ def _plain(field: pa.Field) -> pa.Field:
 
 END = 1 << 63
 """Later than every time."""
+FILES = 1 << 14
+"""So many files we would like to have open: five for each coin of every venue."""
+FILES_OF_OTHERS = 128
 
 
 class Stretch(NamedTuple):
@@ -47,16 +51,22 @@ class Runs:
         self._scratch = scratch
         self._found: dict[tuple[str, str], list[Stretch]] = defaultdict(list)
         self._writers: dict[tuple[str, str], pa.ipc.RecordBatchFileWriter] = {}
+        """The one that was written longest ago first."""
+        self._most = _files_allowed()
 
     def write(self, channel: str, base: str, rows: pa.Table) -> None:
         """Append rows that are not earlier than the coin's last, unless :meth:`turn` came."""
         key = (channel, base)
-        if key not in self._writers:
+        writer = self._writers.pop(key, None)
+        if writer is None:
+            while len(self._writers) >= self._most:
+                self._writers.pop(next(iter(self._writers))).close()
             name = f"{path_part(base)}-{channel}-{len(self._found[key]):06d}.arrow"
             stretch = Stretch(self._scratch / name, rows["ts_recv"][0].as_py())
             self._found[key].append(stretch)
-            self._writers[key] = pa.ipc.new_file(stretch.path, rows.schema)
-        self._writers[key].write_table(rows)
+            writer = pa.ipc.new_file(stretch.path, rows.schema)
+        self._writers[key] = writer
+        writer.write_table(rows)
 
     def turn(self) -> None:
         """Finish every file: what comes next may be earlier."""
@@ -70,6 +80,15 @@ class Runs:
         for channel in HEARD:
             for base in sorted(base for of, base in self._found if of == channel):
                 yield channel, base, merge(self._found[channel, base])
+
+
+def _files_allowed() -> int:
+    """Ask the system for as many open files as we would like; give how many we may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(wanted - FILES_OF_OTHERS, 1)
 
 
 class Run:
