@@ -27,8 +27,12 @@ Loop = TypeVar("Loop", bound=Callable[..., object])
 
 
 def inlined(loop: Loop) -> Loop:
-    """Compile as part of its callers only."""
-    how: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # they take long to make
+    """Compile as part of its callers only, without counting references.
+
+    Counted, an array handed to a function costs more than most of these do. So they may make no
+    arrays; those that they are given live in the caller.
+    """
+    how: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
     return cast("Loop", numba.njit(nogil=True, error_model="numpy", **how)(loop))
 
 

@@ -173,6 +173,8 @@ class State(NamedTuple):
     each: Ints
     """[M, EACH]"""
     changed: Ints
+    tops: Floats
+    """[1, 4] of the book at hand"""
     edges: Floats
     """[2, N] of the pair at hand: bps, and what is gained"""
     streams: Streams
@@ -511,9 +513,8 @@ def _cut(plan: Plan, state: State) -> None:
     run[IS_CUT] = 1
 
 
-@compiled
-def settle(plan: Plan, state: State) -> None:
-    """Answer and count all that waits; nothing comes after it."""
+@inlined
+def _settle(plan: Plan, state: State) -> None:
     ints, events = state.streams.ints, state.events
     until = state.run[UNTIL]
     end = until + state.run[LINGER] if until < NEVER else NEVER
@@ -595,15 +596,11 @@ def _end_trust(m: int, trust: Trust, run: Ints, each: Ints, changed: Ints) -> No
         run[SOONEST] = min(run[SOONEST], each[other, END])
 
 
-@compiled
-def sweep(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, all of the state by name
+@inlined
+def _sweep(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, all of the state by name
     updates: Updates, k: int, trust: Trust, plan: Plan, state: State, ladders: Ladders
 ) -> int:
-    """Take in updates from ``k`` on; give the first not taken in, -1 if they are out of order.
-
-    Stops early when something is nearly full: take it away or make room, and call again.
-    """
-    run, each, changed, tops = state.run, state.each, state.changed, np.empty((1, 4))
+    run, each, changed, tops = state.run, state.each, state.changed, state.tops
     is_event = True
     while k < len(updates.ts) and not run[IS_DONE]:
         ts, m = updates.ts[k], updates.market[k]
@@ -647,3 +644,20 @@ def sweep(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, all of the state
                 each[m, SIDES] |= touched | 4
         k += 1
     return k
+
+
+@compiled
+def sweep(  # noqa: PLR0913, PLR0917 - all of the state by name
+    updates: Updates, k: int, trust: Trust, plan: Plan, state: State, ladders: Ladders
+) -> int:
+    """Take in updates from ``k`` on; give the first not taken in, -1 if they are out of order.
+
+    Stops early when something is nearly full: take it away or make room, and call again.
+    """
+    return _sweep(updates, k, trust, plan, state, ladders)
+
+
+@compiled
+def settle(plan: Plan, state: State) -> None:
+    """Answer and count all that waits; nothing comes after it."""
+    _settle(plan, state)

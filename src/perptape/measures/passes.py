@@ -279,6 +279,7 @@ def _state(plan: sweep.Plan, trust: Trust, part: tuple[int, int], counts: Sparse
         _run(plan, part, each),
         each,
         np.zeros(markets, np.int64),
+        np.empty((1, 4)),
         np.zeros((2, len(plan.notionals))),
         sweep.Streams(ints, values),
         sweep.Events(
