@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from perptape import runs as on_disk
 from perptape import tables, tabulate, verify
 from perptape.errors import BadUsage, Failed
-from perptape.events import NS, Kind, Opened, RestAnswer
+from perptape.events import NS, Kind, Opened, RestAnswer, Subscription
 from perptape.recording import Recording
 from perptape.runs import Runs, Stretch, merge, run_schema
 from perptape.tape import TapeWriter
@@ -312,3 +312,50 @@ def test_no_name_leads_out_of_the_tables(tmp_path):
         with pytest.raises(Failed, match="part of a path"):
             tables.PartitionWriter(tmp_path, "quotes", base=name, date="2026-01-01")
     assert list(tmp_path.iterdir()) == []
+
+
+BYBIT = {
+    "quotes": '{"topic":"orderbook.1.%(s)s","ts":%(ms)d,"type":"snapshot","data":{"s":"%(s)s",'
+    '"b":[["1","%(n)d"]],"a":[["2","2"]],"u":%(n)d,"seq":1},"cts":%(ms)d}',
+    "books": '{"topic":"orderbook.50.%(s)s","type":"%(kind)s","ts":%(ms)d,"data":{"s":"%(s)s",'
+    '"b":[["1","%(n)d"],["0.5","1"]],"a":[["2","2"]],"u":%(n)d,"seq":1},"cts":%(ms)d}',
+    "trades": '{"topic":"publicTrade.%(s)s","type":"snapshot","ts":%(ms)d,"data":[{"T":%(ms)d,'
+    '"s":"%(s)s","S":"Buy","v":"1","p":"1.5","i":"%(n)d","BT":false},{"T":%(ms)d,"s":"%(s)s",'
+    '"S":"Sell","v":"2","p":"1.5","i":"b%(n)d","BT":false}]}',
+    "marks": '{"topic":"tickers.%(s)s","type":"delta","data":{"symbol":"%(s)s",'
+    '"markPrice":"1.%(n)d","fundingRate":"-0.000%(n)d","nextFundingTime":"%(ms)d"},"cs":1,"ts":%(ms)d}',
+}
+
+
+@pytest.mark.parametrize(("segment_bytes", "every"), [(1, 1), (1, 7), (1 << 20, 3)])
+def test_where_batches_and_segments_are_cut_changes_no_byte(tmp_path, segment_bytes, every):
+    """All channels of two coins, several events a frame, one time for many frames, and a hole."""
+    made = []
+    for path, size, flush in (("one", 1 << 28, 1 << 30), ("other", segment_bytes, every)):
+        with TapeWriter(tmp_path / path, segment_bytes=size, now=lambda: (T0, T0)) as tape:
+            wire = tape.new_wire("bybit")
+            streams = {"quotes": "orderbook.1", "books": "orderbook.50", "trades": "publicTrade"}
+            streams |= {"marks": "tickers", "funding": "tickers"}
+            asked = tuple(
+                Subscription(f"bybit:{coin}-USDT-PERP", channel, stream, f"{coin}USDT")
+                for coin in ("BTC", "ETH")
+                for channel, stream in streams.items()
+            )
+            opened = msgspec.json.encode(Opened("bybit", "ws://x", asked))
+            tape.append(wire, Kind.OPENED, [opened], T0, T0)
+            for n in range(1, 60):
+                ts = T0 + n // 5 * NS
+                words = {
+                    "s": ("BTCUSDT", "ETHUSDT")[n % 2],
+                    "ms": ts // 10**6,
+                    "n": n // 2 + n // 44,
+                }
+                words["kind"] = "delta" if n > 3 and n % 25 else "snapshot"
+                told = [(text % words).encode() for text in BYBIT.values()]
+                tape.append(wire, Kind.TEXT, told, ts, ts)
+                if n % flush == 0:
+                    tape.flush(sync=True)
+        files = tabulate.tabulate(tmp_path / path).manifest.files
+        made.append({file.path: file.sha256 for file in files})
+    assert made[0] == made[1]
+    assert {path.split("/")[0] for path in made[0]} == {*streams, "ledger"}
