@@ -175,6 +175,29 @@ def test_an_error_of_our_own_ends_the_wire_and_is_told(wires):
     assert isinstance(lost, PerptapeError)
 
 
+def test_what_a_venue_cannot_be_asked_anew_ends_its_wire_and_nothing_else(wires):
+    async def script(peer):
+        await peer.send(wires.frame(TEXT, wires.data("BTC")))
+        await peer.gone()
+
+    def leave(topics, ts):
+        raise KeyError(topics[0].key, ts)
+
+    async def main():
+        async with wires.serving(script) as port:
+            there = msgspec.structs.replace(
+                wires.ACME, url=f"ws://127.0.0.1:{port}/", unsubscribe=leave
+            )
+            asked = wires.wanted("BTC")
+            wire = Wire(there, asked, wires.MemoryTape(), Clock(), lambda *_: None)
+            await wire.connect(Route(tls_context()))
+            wire.ask_anew([asked[0].topic])
+            async with asyncio.timeout(3):
+                return await wire.over()
+
+    assert isinstance(wires.run(main()), KeyError)
+
+
 # The guard
 
 
