@@ -21,6 +21,7 @@ from perptape.measures.edges import (
     size_table,
 )
 from perptape.measures.episodes import episode_table, rate_table
+from perptape.measures.gaps import gaps
 from perptape.measures.passes import merge, partial
 from perptape.measures.scenes import scene
 
@@ -258,7 +259,26 @@ def test_edge_never_grows_with_size_or_fee(tape, notionals):
         assert shares == sorted(shares, reverse=True)
 
 
-@settings(max_examples=60, deadline=None)
+def test_a_small_size_at_the_top_of_the_book_is_what_is_left_of_the_gap():
+    rng = np.random.default_rng(4)
+    prices = rng.integers(990, 1010, 400) / 10
+    rows = [
+        (int(t), "abc"[k % 3], p, p + 0.1, 5.0, 5.0)
+        for k, (t, p) in enumerate(zip(np.sort(rng.integers(0, END, 400)), prices, strict=True))
+    ]
+    trusted = heard([("a", 0, END), ("b", 0, END // 2), ("b", 3 * END // 4, END), ("c", 0, END)])
+    found = edges(None, quotes(rows), trusted, fees=FEES, notionals=[1.0]).edges
+    for pair in gaps(quotes(rows), trusted.with_columns(reason=pl.lit("")), fees=FEES).found_pairs:
+        (row,) = row_of(found, pair.sell[0], pair.buy[0])
+        assert row["trusted_s"] == pair.trusted_s
+        for name in ("mean_time", "mean", "min", "max"):
+            assert row[f"{name}_bps"] == pytest.approx(getattr(pair.edge_bps, name), abs=1e-7)
+        for name in ("median", "p5", "p95"):
+            assert row[f"{name}_bps"] == pytest.approx(getattr(pair.edge_bps, name), abs=1.1e-3)
+        assert row["share_positive"] == pair.edge_bps.share_positive
+
+
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=2, max_size=2))
 def test_uncrossed_books_never_gain_both_ways(tops):
     updates = [

@@ -9,6 +9,7 @@ import pytest
 
 import perptape
 from perptape.events import MS
+from perptape.measures.edges import edges
 from perptape.measures.episodes import episodes
 from perptape.sims.truth import read_truth
 
@@ -76,7 +77,7 @@ def simulated(place, text):
 
 
 def recorded(place, text, *, lasts_s):
-    """Give the truth, the ledger of books and all episodes of a recording of a scenario."""
+    """Give the truth and the tables of a recording of a scenario."""
     with simulated(place, text) as urls:
         words = ["record", "BTC-USDT", "--venues", "bybit,bitget,gateio"]
         words += ["--channels", "quotes,books", "--for", f"{lasts_s}s"]
@@ -86,10 +87,11 @@ def recorded(place, text, *, lasts_s):
         )
     assert done.returncode == 0, done.stderr
     tape = perptape.open(place / "tape")
-    found = episodes(
-        tape.books(), tape.quotes(), tape.ledger(), tape.instruments(), notionals=[NOTIONAL]
-    )
-    return read_truth(place / "truth.jsonl"), tape.ledger().collect(), found
+    return read_truth(place / "truth.jsonl"), tables(tape)
+
+
+def tables(tape):
+    return tape.books(), tape.quotes(), tape.ledger(), tape.instruments()
 
 
 def planted(noise, faults=""):
@@ -119,7 +121,8 @@ def spans(found):
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 def test_planted_episodes_are_found_and_no_others(tmp_path, noise):
-    truth, _, found = recorded(tmp_path, planted(noise), lasts_s=16)
+    truth, heard = recorded(tmp_path, planted(noise), lasts_s=16)
+    found = episodes(*heard, notionals=[NOTIONAL])
     expected = told(truth)
     assert len(expected) == len(PLANTED)
     left = spans(found)
@@ -132,6 +135,16 @@ def test_planted_episodes_are_found_and_no_others(tmp_path, noise):
         # What is high over one ask may be over another: that is no invention.
         left = [s for s in left if not (s[0] == sell and is_near(s, start, end))]
     assert left == []
+    # The later, the less is left of them; and the larger.
+    of = edges(*heard, notionals=[NOTIONAL, 1e5])
+    held = of.delays.filter(pl.col("notional") == NOTIONAL, pl.col("held_s") > 0)
+    mean = held.group_by("delay_ms").agg(
+        bps=(pl.col("mean_bps") * pl.col("held_s")).sum() / pl.col("held_s").sum()
+    )
+    by_delay = mean.sort("delay_ms")["bps"].to_list()
+    assert by_delay[0] > by_delay[4] > by_delay[-1]  # at 0, 100 and 1000 ms
+    by_size = of.edges.filter(pl.col("max_bps") > 0).group_by("sell", "buy").agg("max_bps")
+    assert all(bps == sorted(bps, reverse=True) for bps in by_size["max_bps"].to_list())
 
 
 def is_near(span, start, end):
@@ -140,7 +153,8 @@ def is_near(span, start, end):
 
 def test_no_episode_rests_on_untrusted_time(tmp_path):
     """One venue is cut off within an episode; another falls silent within the last."""
-    truth, ledger, found = recorded(tmp_path, planted(0.0, FAULTS), lasts_s=27)
+    truth, heard = recorded(tmp_path, planted(0.0, FAULTS), lasts_s=27)
+    found, ledger = episodes(*heard, notionals=[NOTIONAL]), heard[2].collect()
     trusted = ledger.filter((pl.col("channel") == "books") & (pl.col("state") == "trusted"))
     names = pl.concat_str(pl.col("venue", "instrument").cast(pl.String), separator=":")
     times = pl.col("ts_start", "ts_end").cast(pl.Int64)
