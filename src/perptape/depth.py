@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from perptape.book import NOWHERE, Floats, Ints, Shelf, price_of, worse
+from perptape.book import NOWHERE, Floats, Ints, Shelf, apply_updates, price_of, worse
 
 DEEPEST = 4096
 """Levels of a side that are looked at; what lies behind them counts as not there."""
@@ -34,6 +34,18 @@ def inlined(loop: Loop) -> Loop:
     """
     how: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
     return cast("Loop", numba.njit(nogil=True, error_model="numpy", **how)(loop))
+
+
+class Updates(NamedTuple):
+    """Updates in receive order, read-only: update k has levels ``starts[k]:starts[k + 1]``."""
+
+    ts: Ints
+    market: Ints
+    starts: Ints
+    wholes: NDArray[np.bool_]
+    sides: NDArray[np.int8]
+    prices: Floats
+    sizes: Floats
 
 
 class Ladders(NamedTuple):
@@ -105,6 +117,44 @@ def resume(levels: Floats, state: Ints, shelf: Shelf, side: int) -> None:
     if known:
         steps = int(np.rint(levels[side, PRICE, known - 1] * shelf.scales[book]))
         state[side, SLOT] = steps - shelf.origin[book]
+
+
+@inlined
+def apply(updates: Updates, k: int, ladders: Ladders, tops: Floats) -> int:
+    """Apply one update to its market's book; give the sides that it may have changed, as bits."""
+    levels, known, shelf = ladders
+    m, is_whole = updates.market[k], updates.wholes[k]
+    touched = 3 if is_whole else 0
+    if is_whole:
+        known[2 * m, KNOWN] = known[2 * m + 1, KNOWN] = 0
+    is_top = known[2 * m, IS_TOP]
+    for at in range(updates.starts[k], updates.starts[k + 1]):
+        side, price, size = updates.sides[at], updates.prices[at], updates.sizes[at]
+        touched |= 1 << side
+        if is_top:
+            if size > 0.0:
+                put_level(levels, known, 2 * m + side, price, size)
+        elif known[2 * m + side, KNOWN]:
+            forget(levels, known, 2 * m + side, price)
+    if not is_top:
+        _apply_to_book(updates, k, shelf, known, tops)
+        resume(levels, known, shelf, 2 * m)
+        resume(levels, known, shelf, 2 * m + 1)
+    return touched
+
+
+@inlined
+def _apply_to_book(updates: Updates, k: int, shelf: Shelf, known: Ints, tops: Floats) -> None:
+    m = updates.market[k]
+    if updates.wholes[k]:  # so that a book follows from what came since its last snapshot
+        shelf.scales[m], shelf.origin[m] = 0.0, 0
+    scale, origin = shelf.scales[m], shelf.origin[m]
+    apply_updates(
+        updates.starts[k : k + 2], updates.market[k : k + 1], updates.wholes[k : k + 1],
+        updates.sides, updates.prices, updates.sizes, shelf, tops,
+    )  # fmt: skip
+    if shelf.scales[m] != scale or shelf.origin[m] != origin:  # it was laid out anew
+        known[2 * m, KNOWN] = known[2 * m + 1, KNOWN] = 0
 
 
 @inlined

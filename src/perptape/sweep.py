@@ -16,29 +16,12 @@ numba keeps the compiled loop by this file's date alone: touch it when a file th
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from perptape.book import Floats, Ints, Shelf, apply_updates, compiled
-from perptape.depth import (
-    BPS,
-    IS_TOP,
-    KNOWN,
-    Ladders,
-    best_price,
-    best_size,
-    capacity,
-    forget,
-    inlined,
-    money,
-    put_level,
-    reach,
-    resume,
-    rounded,
-)
+from perptape.book import Floats, Ints, compiled
+from perptape.depth import BPS, Ladders, Updates, apply, inlined
 from perptape.kernels import (
     BINS_PER_BPS,
     FINE,
-    MANTISSA_SHIFT,
     MOST_BPS,
     NEVER,
     PAGE_BITS,
@@ -47,6 +30,20 @@ from perptape.kernels import (
     Counts,
     Trust,
     recount,
+)
+from perptape.sizing import (
+    CURSOR,
+    END,
+    IS_KNOWN,
+    PAIR_T,
+    SIDES,
+    STAMP,
+    START,
+    Pairs,
+    Plan,
+    look,
+    pair_goes_on,
+    weigh_pair,
 )
 from perptape.spells import (
     BEGUN_CUT,
@@ -60,7 +57,6 @@ from perptape.spells import (
     THIN,
     USED_SPANS,
     USED_TAKES,
-    WEIGHT_SHIFT,
     Automata,
     Openings,
     Rings,
@@ -75,7 +71,6 @@ from perptape.spells import (
     stand,
     step,
     tell,
-    weigh,
 )
 
 SELL, BUY = 1, 2
@@ -83,54 +78,9 @@ SELL, BUY = 1, 2
 
 # The columns of the arrays below.
 NOW, SOONEST, CHANGED, INSTANT, SINCE, UNTIL, LINGER, HAS_BEGUN, IS_CUT, IS_DONE, RUN = range(11)
-CURSOR, START, END, IS_KNOWN, SIDES, EACH = range(6)
 T, FINE_X, KEY, SAME, N, POSITIVE, BACK_POSITIVE, DEFINED_NS, THIN_NS, WAITING = range(10)
 SUM, TIME_SUM, BESIDE_T, STREAM_INTS = 10, 13, 16, 17
 X, GAIN, LEAST, MOST, STREAM_FLOATS = range(5)
-PAIR_T, GAIN_NS, BEST_TS, STAMP, PAIR_INTS = range(5)
-BEST_SIZE, BEST_GAIN, NOW_SIZE, NOW_GAIN, PAIR_FLOATS = range(5)
-
-
-class Updates(NamedTuple):
-    """Updates in receive order, read-only: update k has levels ``starts[k]:starts[k + 1]``."""
-
-    ts: Ints
-    market: Ints
-    starts: Ints
-    wholes: NDArray[np.bool_]
-    sides: NDArray[np.int8]
-    prices: Floats
-    sizes: Floats
-
-
-class Plan(NamedTuple):
-    """What pairs there are; read-only."""
-
-    sells: Ints
-    buys: Ints
-    kept: Floats
-    """[P] 1 - fee of the sell, NaN if it is not known"""
-    paid: Floats
-    """[P] 1 + fee of the buy"""
-    back: Floats
-    """[P] what the two fees of the way back leave"""
-    lots: Floats
-    rates: Ints
-    """[P] the market whose prices turn one quote currency into the other; -1: none is needed"""
-    turned: NDArray[np.bool_]
-    """[P] the rate's bid turns what the sale brings; else its ask what the purchase costs"""
-    first: Ints
-    touched: Ints
-    """Market m is of the pairs ``touched[first[m]:first[m + 1]]``."""
-    leaders: Ints
-    """[P] the pair beside which this one is laid, as it is laid beside itself of before by a delay;
-    -1: none"""
-    first_follower: Ints
-    followers: Ints
-    """Beside pair p are laid the pairs ``followers[first_follower[p]:first_follower[p + 1]]``."""
-    notionals: Floats
-    """Ascending [N]."""
-    terms: Terms
 
 
 class Streams(NamedTuple):
@@ -149,21 +99,6 @@ class Events(NamedTuple):
     """[S, W]"""
     weights: Ints
     counts: Counts
-
-
-class Pairs(NamedTuple):
-    """Capacities and best sizes."""
-
-    ints: Ints
-    """[P, PAIR_INTS]"""
-    bests: Floats
-    """[P, PAIR_FLOATS]"""
-    capacities: Floats
-    """[P, H] of now"""
-    capacity_ns: Ints
-    """[P, H] time with any"""
-    capacity_most: Floats
-    """[P, H]"""
 
 
 class State(NamedTuple):
@@ -190,12 +125,6 @@ class State(NamedTuple):
 @inlined
 def _fine(x: float) -> int:
     return int(np.rint(min(x, MOST_BPS) * FINE))
-
-
-@inlined
-def _float_bin(x: float) -> int:
-    bits = np.float64(x).view(np.int64)
-    return int((bits + (1 << (MANTISSA_SHIFT - 1))) >> MANTISSA_SHIFT)
 
 
 # ---- sums ---------------------------------------------------------------------------------------
@@ -243,108 +172,7 @@ def _set(s: int, x: float, gain: float, ints: Ints, values: Floats) -> None:
         ints[s, FINE_X], ints[s, KEY] = _fine(x), int(np.rint(min(x, MOST_BPS) * BINS_PER_BPS))
 
 
-@inlined
-def _pair_goes_on(p: int, now: int, first: int, pairs: Pairs, weights: Weights) -> None:
-    """Let a pair's capacities and best size stand until ``now``, within the part."""
-    length, width = now - pairs.ints[p, PAIR_T], pairs.capacities.shape[1]
-    series = first + p * (width + 1)
-    for h in range(width):
-        size = pairs.capacities[p, h]
-        if size > 0.0:
-            pairs.capacity_ns[p, h] += length
-            weigh(weights, ((series + h) << WEIGHT_SHIFT) + _float_bin(size), length)
-    gain = pairs.bests[p, NOW_GAIN]
-    if gain > 0.0:
-        pairs.ints[p, GAIN_NS] += length
-        weigh(weights, ((series + width) << WEIGHT_SHIFT) + _float_bin(gain), length)
-
-
-@inlined
-def _look(p: int, now: int, pairs: Pairs) -> None:
-    """See whether a pair has never been better."""
-    bests = pairs.bests
-    if bests[p, NOW_GAIN] > bests[p, BEST_GAIN]:
-        bests[p, BEST_GAIN], bests[p, BEST_SIZE] = bests[p, NOW_GAIN], bests[p, NOW_SIZE]
-        pairs.ints[p, BEST_TS] = now
-    for h in range(pairs.capacities.shape[1]):
-        most = max(pairs.capacity_most[p, h], pairs.capacities[p, h])
-        pairs.capacity_most[p, h] = most
-
-
-# ---- a pair's edges -----------------------------------------------------------------------------
-
-
-@inlined
-def _weigh_up(  # noqa: PLR0913, PLR0917 - all that a pair has, by name
-    i: int, j: int, kept: float, paid: float, lot: float, notionals: Floats, ladders: Ladders,
-    edges: Floats,
-) -> float:  # fmt: skip
-    """Walk two books for each notional; give the ratio of their best prices after fees."""
-    bids, asks = 2 * i, 2 * j + 1
-    bid, ask = best_price(ladders, bids), best_price(ladders, asks)
-    ratio = bid * kept / (ask * paid)
-    if np.isnan(ratio):
-        return np.nan
-    most = rounded(notionals[-1] / ask, lot)
-    reach(ladders, bids, most)
-    reach(ladders, asks, most)
-    for n in range(len(notionals)):
-        size = rounded(notionals[n] / ask, lot)
-        if size <= 0.0:
-            continue
-        brings = money(ladders.levels, ladders.state, bids, size) * kept
-        costs = money(ladders.levels, ladders.state, asks, size) * paid
-        if np.isnan(brings * costs):
-            break  # greater sizes are not there either
-        edges[0, n], edges[1, n] = BPS * (brings / costs - 1.0), brings - costs
-    return ratio
-
-
-@inlined
-def _stretch(  # noqa: PLR0913, PLR0917 - all that a pair has, by name
-    p: int, i: int, j: int, kept: float, paid: float, lot: float, ratio: float, enters: Floats,
-    ladders: Ladders, pairs: Pairs,
-) -> None:  # fmt: skip
-    """Find a pair's capacity at each threshold, and its best size."""
-    bids, asks = 2 * i, 2 * j + 1
-    for h in range(len(enters)):
-        wanted = 1.0 + enters[h] / BPS
-        if ratio >= wanted:
-            size = capacity(ladders, bids, asks, kept, paid * wanted)
-            pairs.capacities[p, h] = rounded(size, lot)
-    if ratio > 1.0:
-        size = rounded(best_size(ladders, bids, asks, kept, paid), lot)
-        reach(ladders, bids, size)
-        reach(ladders, asks, size)
-        brings = money(ladders.levels, ladders.state, bids, size) * kept
-        costs = money(ladders.levels, ladders.state, asks, size) * paid
-        if size > 0.0 and brings > costs:
-            pairs.bests[p, NOW_SIZE], pairs.bests[p, NOW_GAIN] = size, brings - costs
-
-
-@inlined
-def _weigh_pair(  # noqa: PLR0913, PLR0917 - all of the state, by name
-    p: int, each: Ints, plan: Plan, ladders: Ladders, pairs: Pairs, edges: Floats
-) -> None:
-    """Find all that a pair is worth now: NaN where it is not known."""
-    i, j, r = plan.sells[p], plan.buys[p], plan.rates[p]
-    kept, paid = plan.kept[p], plan.paid[p]
-    pairs.bests[p, NOW_SIZE] = pairs.bests[p, NOW_GAIN] = 0.0
-    for h in range(pairs.capacities.shape[1]):
-        pairs.capacities[p, h] = 0.0
-    is_known = each[i, IS_KNOWN] and each[j, IS_KNOWN] and (r < 0 or each[r, IS_KNOWN])
-    for n in range(len(plan.notionals)):
-        edges[0, n] = edges[1, n] = THIN if is_known and not np.isnan(kept * paid) else np.nan
-    if not is_known:
-        return
-    if r >= 0 and plan.turned[p]:
-        kept *= best_price(ladders, 2 * r)
-    elif r >= 0:
-        paid *= best_price(ladders, 2 * r + 1)
-    ratio = _weigh_up(i, j, kept, paid, plan.lots[p], plan.notionals, ladders, edges)
-    enters = plan.terms.enters
-    if ratio > 1.0 or ratio >= 1.0 + enters[0] / BPS:
-        _stretch(p, i, j, kept, paid, plan.lots[p], ratio, enters, ladders, pairs)
+# ---- an edge changes ----------------------------------------------------------------------------
 
 
 @inlined
@@ -421,11 +249,11 @@ def _flush(  # noqa: C901, PLR0912 - one loop, for speed
             leg |= BUY if each[plan.buys[p], SIDES] & 2 else 0
             if leg or (r >= 0 and each[r, SIDES]):
                 if not is_cut:
-                    _pair_goes_on(p, now, weighed, pairs, state.weights)
+                    pair_goes_on(p, now, weighed, pairs, state.weights)
                     pairs.ints[p, PAIR_T] = now
-                _weigh_pair(p, each, plan, ladders, pairs, edges)
+                weigh_pair(p, each, plan, ladders, pairs, edges)
                 if not is_cut:
-                    _look(p, now, pairs)
+                    look(p, now, pairs)
                 for n in range(width):
                     s = p * width + n
                     x, gain = edges[0, n], edges[1, n]
@@ -463,8 +291,8 @@ def _begin(plan: Plan, state: State, ladders: Ladders) -> None:
     run[HAS_BEGUN] = 1
     for p in range(len(plan.sells)):
         pairs.ints[p, PAIR_T] = run[SINCE]
-        _weigh_pair(p, state.each, plan, ladders, pairs, state.edges)
-        _look(p, run[SINCE], pairs)
+        weigh_pair(p, state.each, plan, ladders, pairs, state.edges)
+        look(p, run[SINCE], pairs)
         for n in range(width):
             s, x = p * width + n, state.edges[0, n]
             state.streams.ints[s, T] = state.streams.ints[s, BESIDE_T] = run[SINCE]
@@ -500,7 +328,7 @@ def _cut(plan: Plan, state: State) -> None:
     run, width, terms = state.run, len(plan.notionals), plan.terms
     weighed = state.rings.lags.shape[0] * state.rings.lags.shape[1]
     for p in range(len(plan.sells)):
-        _pair_goes_on(p, run[UNTIL], weighed, state.pairs, state.weights)
+        pair_goes_on(p, run[UNTIL], weighed, state.pairs, state.weights)
         for s in range(p * width, (p + 1) * width):
             _all_beside(p, s - p * width, run[UNTIL], plan, state)
             _stand_still(s, run[UNTIL], terms, state)
@@ -526,44 +354,6 @@ def _settle(plan: Plan, state: State) -> None:
 
 
 # ---- the pass -----------------------------------------------------------------------------------
-
-
-@inlined
-def _apply(updates: Updates, k: int, ladders: Ladders, tops: Floats) -> int:
-    """Apply one update to its market's book; give the sides that it may have changed, as bits."""
-    levels, known, shelf = ladders
-    m, is_whole = updates.market[k], updates.wholes[k]
-    touched = 3 if is_whole else 0
-    if is_whole:
-        known[2 * m, KNOWN] = known[2 * m + 1, KNOWN] = 0
-    is_top = known[2 * m, IS_TOP]
-    for at in range(updates.starts[k], updates.starts[k + 1]):
-        side, price, size = updates.sides[at], updates.prices[at], updates.sizes[at]
-        touched |= 1 << side
-        if is_top:
-            if size > 0.0:
-                put_level(levels, known, 2 * m + side, price, size)
-        elif known[2 * m + side, KNOWN]:
-            forget(levels, known, 2 * m + side, price)
-    if not is_top:
-        _apply_to_book(updates, k, shelf, known, tops)
-        resume(levels, known, shelf, 2 * m)
-        resume(levels, known, shelf, 2 * m + 1)
-    return touched
-
-
-@inlined
-def _apply_to_book(updates: Updates, k: int, shelf: Shelf, known: Ints, tops: Floats) -> None:
-    m = updates.market[k]
-    if updates.wholes[k]:  # so that a book follows from what came since its last snapshot
-        shelf.scales[m], shelf.origin[m] = 0.0, 0
-    scale, origin = shelf.scales[m], shelf.origin[m]
-    apply_updates(
-        updates.starts[k : k + 2], updates.market[k : k + 1], updates.wholes[k : k + 1],
-        updates.sides, updates.prices, updates.sizes, shelf, tops,
-    )  # fmt: skip
-    if shelf.scales[m] != scale or shelf.origin[m] != origin:  # it was laid out anew
-        known[2 * m, KNOWN] = known[2 * m + 1, KNOWN] = 0
 
 
 @inlined
@@ -634,7 +424,7 @@ def _sweep(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, all of the stat
                 continue
             run[NOW] = ts
         if m >= 0:
-            touched = _apply(updates, k, ladders, tops)
+            touched = apply(updates, k, ladders, tops)
             if ts >= each[m, START]:
                 if not each[m, IS_KNOWN]:
                     each[m, IS_KNOWN], touched = 1, 3

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from perptape import spells, sweep
+from perptape import sizing, spells, sweep
 from perptape.align import fixed
-from perptape.depth import Ladders
+from perptape.depth import Ladders, Updates
 from perptape.errors import Failed
 from perptape.kernels import LIMB, NEVER, Floats, Ints, Trust
 from perptape.measures.counts import SparseCounts
 from perptape.measures.scenes import Asked, Scene
 from perptape.measures.updates import Table, needed, updates
-from perptape.sweep import State, Updates
+from perptape.sweep import State
 
 Each = TypeVar("Each")
 WAITING = 512
@@ -246,10 +246,10 @@ def _lag(ints: Ints) -> Lag:
 
 def _best(ints: Ints, floats: Floats) -> Best:
     return Best(
-        float(floats[sweep.BEST_GAIN]),
-        float(floats[sweep.BEST_SIZE]),
-        int(ints[sweep.BEST_TS]),
-        int(ints[sweep.GAIN_NS]),
+        float(floats[sizing.BEST_GAIN]),
+        float(floats[sizing.BEST_SIZE]),
+        int(ints[sizing.BEST_TS]),
+        int(ints[sizing.GAIN_NS]),
     )
 
 
@@ -262,7 +262,7 @@ def whole(limbs: Ints) -> int:
 # ---- arrays -------------------------------------------------------------------------------------
 
 
-def _state(plan: sweep.Plan, trust: Trust, part: tuple[int, int], counts: SparseCounts) -> State:
+def _state(plan: sizing.Plan, trust: Trust, part: tuple[int, int], counts: SparseCounts) -> State:
     pairs, width, delays = len(plan.sells), len(plan.terms.enters), len(plan.terms.delays)
     streams = pairs * len(plan.notionals)
     automata, markets = streams * width, len(trust.first) - 1
@@ -270,8 +270,8 @@ def _state(plan: sweep.Plan, trust: Trust, part: tuple[int, int], counts: Sparse
     ints[:, sweep.T] = -NEVER
     values = np.full((streams, sweep.STREAM_FLOATS), np.nan)
     values[:, sweep.LEAST], values[:, sweep.MOST] = np.inf, -np.inf
-    pair_ints = np.zeros((pairs, sweep.PAIR_INTS), np.int64)
-    pair_ints[:, sweep.PAIR_T] = -NEVER
+    pair_ints = np.zeros((pairs, sizing.PAIR_INTS), np.int64)
+    pair_ints[:, sizing.PAIR_T] = -NEVER
     rings = np.zeros((streams, spells.RING_INTS), np.int64)
     rings[:, spells.HOT] = -NEVER
     each = _each(trust)
@@ -287,9 +287,9 @@ def _state(plan: sweep.Plan, trust: Trust, part: tuple[int, int], counts: Sparse
             np.zeros((streams, WAITING), np.int64),
             counts.arrays,
         ),
-        sweep.Pairs(
+        sizing.Pairs(
             pair_ints,
-            np.zeros((pairs, sweep.PAIR_FLOATS)),
+            np.zeros((pairs, sizing.PAIR_FLOATS)),
             np.zeros((pairs, width)),
             np.zeros((pairs, width), np.int64),
             np.zeros((pairs, width)),
@@ -320,20 +320,20 @@ def _state(plan: sweep.Plan, trust: Trust, part: tuple[int, int], counts: Sparse
 
 
 def _each(trust: Trust) -> Ints:
-    each = np.zeros((len(trust.first) - 1, sweep.EACH), np.int64)
+    each = np.zeros((len(trust.first) - 1, sizing.EACH), np.int64)
     first = trust.first[:-1]
     heard = first < trust.first[1:]
-    each[:, sweep.CURSOR] = first
-    each[:, [sweep.START, sweep.END]] = NEVER
-    each[heard, sweep.START] = trust.starts[first[heard]]
-    each[heard, sweep.END] = trust.ends[first[heard]]
+    each[:, sizing.CURSOR] = first
+    each[:, [sizing.START, sizing.END]] = NEVER
+    each[heard, sizing.START] = trust.starts[first[heard]]
+    each[heard, sizing.END] = trust.ends[first[heard]]
     return each
 
 
-def _run(plan: sweep.Plan, part: tuple[int, int], each: Ints) -> Ints:
+def _run(plan: sizing.Plan, part: tuple[int, int], each: Ints) -> Ints:
     run = np.zeros(sweep.RUN, np.int64)
     run[sweep.NOW] = -NEVER
-    run[sweep.SOONEST] = each[:, sweep.END].min(initial=NEVER)
+    run[sweep.SOONEST] = each[:, sizing.END].min(initial=NEVER)
     run[sweep.SINCE], run[sweep.UNTIL] = part
     run[sweep.LINGER] = plan.terms.delays.max(initial=0)
     return run

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from perptape.align import Coin, Spans, coin, fixed, quote_of
+from perptape.sizing import Plan
 from perptape.spells import Terms
-from perptape.sweep import Plan
 
 Table = pl.DataFrame | pl.LazyFrame
 Fees = Mapping[str, float] | Mapping[str, Mapping[str, float]]

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 
 from perptape.align import TIME, Coin, code, codes, fixed, merged
+from perptape.depth import Updates
 from perptape.kernels import MOST_PRICE, NEVER
-from perptape.sweep import Updates
 
 Table = pl.DataFrame | pl.LazyFrame
 ROWS = 1 << 18
