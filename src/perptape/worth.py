@@ -220,11 +220,11 @@ def _capacity(row: Mapping[str, object]) -> Capacity:
 
 def _lasting(swept: Swept) -> dict[tuple[object, ...], Lasting]:
     """Tell of every pair and size with an episode how long they last."""
-    rows = episode_table(swept).rename({"truncated": "left_truncated"})
+    rows = episode_table(swept)
     if rows.is_empty():
         return {}
     by = ("sell", "buy", "notional")
-    fit = survival(rows.select(*by, "duration_s", "censored", "left_truncated"), by=by)
+    fit = survival(rows.select(*by, "duration_s", "censored", "truncated"), by=by)
     curves = fit.curve.partition_by(by, as_dict=True)
     found: dict[tuple[object, ...], Lasting] = {}
     for row in fit.summary.iter_rows(named=True):

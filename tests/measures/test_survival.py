@@ -48,9 +48,9 @@ def test_the_band_of_freireich_is_that_of_log_log():
 
 
 def test_one_that_was_open_before_trust_began_has_no_duration():
-    known = episodes(FREIREICH).with_columns(left_truncated=False)
-    before = episodes("1 2+").with_columns(left_truncated=True)
-    unsaid = episodes("3").with_columns(pl.lit(None).alias("duration_s"), left_truncated=None)
+    known = episodes(FREIREICH).with_columns(truncated=False)
+    before = episodes("1 2+").with_columns(truncated=True)
+    unsaid = episodes("3").with_columns(pl.lit(None).alias("duration_s"), truncated=None)
     found = pt.survival(pl.concat([known, before, unsaid], how="vertical_relaxed"))
     assert found.curve.equals(pt.survival(known).curve)
     assert found.summary["excluded"].to_list() == [3]

@@ -61,7 +61,7 @@ def survival(
     """Estimate how long episodes last, group by group.
 
     ``episodes``: a row for each, with ``duration_s``, ``censored`` and, if there are such,
-    ``left_truncated``. ``by``: the columns that tell groups apart; by default those of GROUPS that
+    ``truncated``. ``by``: the columns that tell groups apart; by default those of GROUPS that
     are there. ``exposure``: the columns of ``by`` and ``trusted_s``, the time that was watched;
     rows of one group add up, and a group without an episode is told of too.
     ``level``: coverage of the bands, 0 to 1.
@@ -85,8 +85,8 @@ def survival(
 
 def _is_kept(rows: pl.DataFrame) -> pl.Series:
     known = rows["duration_s"].is_finite() & (rows["duration_s"] >= 0)
-    if "left_truncated" in rows.columns:
-        known &= ~rows["left_truncated"].fill_null(value=False)
+    if "truncated" in rows.columns:
+        known &= ~rows["truncated"].fill_null(value=False)
     return known.fill_null(value=False)
 
 
