@@ -150,11 +150,11 @@ class Checks:
     def late(self, stream: Stream, ts: int) -> bool:
         """Distrust a stream that said nothing for too long while others spoke.
 
-        ``ts``: when it spoke again, or when the tape ended.
+        ``ts``: when it spoke again, when the tape ended, or in between: what is told is the same.
         """
         if not (stream.trusted and self._others_move(stream, ts)):
             return False
-        words = f"nothing for {(ts - stream.last) / NS:.1f} s while others spoke"
+        words = f"nothing for longer than {stream.bound / NS:.1f} s"
         stream.distrust(stream.last, "stalled", words)
         return True
 
