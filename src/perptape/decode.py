@@ -10,8 +10,9 @@ from perptape.events import NS, Event, RestAnswer
 from perptape.instruments import Instrument, price_unit
 from perptape.venues import VENUES
 
-PARSER_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
-"""All that a venue's decoder may raise on hostile bytes (msgspec: RecursionError on deep JSON)."""
+PARSER_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError, ArithmeticError)
+"""All that a venue's decoder may raise on hostile bytes (msgspec: RecursionError on deep JSON;
+Decimal: InvalidOperation, which is no ValueError)."""
 
 
 def decoder(venue: str) -> Callable[[bytes], list[Event]]:

@@ -3,7 +3,7 @@
 import msgspec
 
 CONTROL_ERRORS = (
-    *(msgspec.MsgspecError, ValueError, LookupError, RecursionError, OverflowError),
+    *(msgspec.MsgspecError, ValueError, LookupError, RecursionError, ArithmeticError),
     *(TypeError, AttributeError),  # a reader that is wrong must not stop a recording
 )
 """What reading a hostile control frame may raise: it is on the tape, and tells us nothing."""

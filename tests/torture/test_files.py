@@ -7,7 +7,7 @@ import shutil
 import msgspec
 import pytest
 
-from perptape import cli, verify
+from perptape import cli, tables, verify
 from perptape.errors import PerptapeError
 from perptape.events import NS, Kind, Opened, Subscription
 from perptape.tape import Tape, TapeWriter
@@ -82,19 +82,23 @@ def test_a_flipped_bit_is_found_and_never_believed(torture, whole, tmp_path, fig
     shutil.copytree(whole, tmp_path / "t")
     truth = set(Tape(whole).frames())
     rng = random.Random(11)  # noqa: S311 - a sample
-    places = flips(tmp_path / "t", kind, rng, 12_000 if torture.LONG else 25)
+    places = flips(tmp_path / "t", kind, rng, None if torture.LONG else 25)
     missed = []
-    for file, at, bit in places:
+    find = damage if torture.LONG else lambda path: verify.verify(path).damage
+    for number, (file, at, bit) in enumerate(places):
         data = file.read_bytes()
         file.write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
         try:
-            verdict = verify.verify(tmp_path / "t")
-            if not verdict.damage:
+            if not find(tmp_path / "t"):
                 missed.append((file.name, at, bit))
-            elif kind != FOUND_IN_TABLES:
+            elif kind != FOUND_IN_TABLES and number % (20 if torture.LONG else 1) == 0:
                 assert set(Tape(tmp_path / "t").frames()) <= truth, (file, at, bit)
         except PerptapeError as error:
-            if "damaged" not in str(error) and "format version" not in str(error):
+            said = str(error)
+            if not any(
+                word in said
+                for word in ("damaged", "format version", "not what was", "cannot be read")
+            ):
                 raise
         file.write_bytes(data)
     if kind == "raw/tail":  # room between records is nobody's
@@ -106,6 +110,12 @@ def test_a_flipped_bit_is_found_and_never_believed(torture, whole, tmp_path, fig
         survived=f"{len(places):,}",
         remark="all found, no frame read wrong",
     )
+
+
+def damage(path):
+    """What ``verify`` asks of bytes, without the ledger."""
+    manifest = tables.read_manifest(path / "tables")
+    return Tape(path).damage() or tables.damaged(path / "tables", manifest)
 
 
 def is_room(whole, place):

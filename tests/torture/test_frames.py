@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from perptape import cli, tables, verify
-from perptape.decode import PARSER_ERRORS, decoder, rest_events
+from perptape.decode import PARSER_ERRORS, Registry, decoder, rest_events
 from perptape.errors import CONTROL_ERRORS, BadFrame
 from perptape.events import NS, Kind, RestAnswer
 from perptape.sims import VENUES as SIMULATED
@@ -187,6 +187,17 @@ def test_hostile_rest_answers_break_no_reader(torture, everything, figures):
                 VENUES[name].read_instruments(text.encode(), 0)
             count += 1
     figures("hostile REST answers", injected=f"{count:,}", survived=f"{count:,}")
+
+
+def test_a_step_that_is_no_number_is_a_bad_list_not_a_mistake():
+    """Decimal's errors are neither ValueErrors nor OverflowErrors."""
+    contract = {"symbol": "BTCUSDT", "baseCoin": "BTC", "quoteCoin": "USDT", "priceEndStep": "x"}
+    contract |= {"pricePlace": "1", "sizeMultiplier": "1", "symbolType": "perpetual"}
+    contract |= {"symbolStatus": "normal", "fundInterval": "8"}
+    body = {"code": "00000", "msg": "success", "requestTime": 1, "data": [contract]}
+    answer = RestAnswer("instruments", "https://x", 200, 1, json.dumps(body))
+    with pytest.raises(BadFrame, match="bitget"):
+        Registry().answer("bitget", msgspec.json.encode(answer), 0)
 
 
 def test_a_tape_full_of_hostile_frames_is_verified_tabulated_and_reported(
