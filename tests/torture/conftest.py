@@ -186,15 +186,28 @@ class Recorder:
 
     def wait(self):
         """Wait for its end; give the exit code, minus the signal that killed it."""
-        if self.code is None:
-            _, status, usage = os.wait4(self.process.pid, 0)
-            self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
-            self.rss_mb = usage.ru_maxrss / 1024
+        while self.code is None:
+            # What the kernel tells at the end counts the memory of who started it, too.
+            self.rss_mb = max(self.rss_mb, most_memory_mb(self.process.pid))
+            done, status = os.waitpid(self.process.pid, os.WNOHANG)
+            if done:
+                self.code = self.process.returncode = os.waitstatus_to_exitcode(status)
+            else:
+                time.sleep(0.02)
         return self.code
 
     def stop(self, number=signal.SIGTERM):
         self.tell(number)
         return self.wait()
+
+
+def most_memory_mb(pid):
+    """Give the most that a process has had so far; 0 if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def heard(tape):
