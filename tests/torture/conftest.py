@@ -151,7 +151,11 @@ class Recorder:
         return int(until(children.read_text, "a child").split()[0])
 
     def tell(self, number):
-        os.kill(self.pid, number)
+        pid = self.pid
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                self.rss_mb = int(line.split()[1]) / 1024  # its own, not strace's
+        os.kill(pid, number)
 
     @property
     def told(self):

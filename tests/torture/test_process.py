@@ -17,8 +17,8 @@ EACH = [
     *(("fdatasync", None), ("fsync", None), ("rename", None), ("unlink,unlinkat", None)),
     *(("write", SEGMENT), ("write", MANIFEST), ("mkdir", None), ("fallocate", None)),
 ]
-MOST = 60
-"""More calls of one kind than a short recording makes."""
+MOST = 20
+"""So many calls of one kind are tried at most; the first of them make the tape."""
 
 
 def killed(torture, sims, place, point):
