@@ -120,7 +120,7 @@ def notes_of(tape, word):
 def test_no_name_is_found(torture, apart, tmp_path, figures):
     """One venue's name cannot be resolved; the other, on loopback, is recorded whole."""
     with torture.Simulators(tmp_path / "s", ("bybit",), torture.market(100), under=apart) as sims:
-        words = [*BOTH, *sims.urls, "--for", "6s"]
+        words = [*BOTH, *sims.urls, "--for", "4s"]
         with torture.Recorder(tmp_path / "r", words, under=apart) as recorder:
             assert recorder.wait() == 0
     torture.no_traceback(recorder.said)
@@ -259,6 +259,8 @@ def certificates(tmp_path):
     return contexts
 
 
+OTHER_WORDS = {"tls-1.1": ("legacy sigalg", "unsupported protocol", "protocol version")}
+"""Of other releases of OpenSSL."""
 REFUSALS = {
     "expired": "certificate has expired",
     "wrong-name": "not valid for 'localhost'",
@@ -298,7 +300,8 @@ def test_certificates_that_prove_nothing_are_refused_by_socket_and_rest(torture,
     recorder, venues, servers = asyncio.run(main())
     for venue, name in venues.items():
         told = recorder.status()[f"{venue}:BTC-USDT-PERP"]
-        assert REFUSALS[name] in told["error"].lower() or REFUSALS[name] in told["error"], told
+        words = (REFUSALS[name], *OTHER_WORDS.get(name, ()))
+        assert any(each.lower() in told["error"].lower() for each in words), told
         assert 1 <= servers[name].count <= 8, "a storm of attempts"
     assert not any(f.kind in {Kind.TEXT, Kind.BINARY} for f in Tape(recorder.tape).frames())
     figures(
