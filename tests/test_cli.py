@@ -296,5 +296,7 @@ def test_ctrl_c_before_a_recording_begins_ends_with_130(tmp_path, after_s):
         time.sleep(after_s)
         begun.send_signal(signal.SIGINT)
         _, err = begun.communicate(timeout=10)
-    assert begun.returncode == 130
+    # CPython ends itself by the signal where Ctrl-C came inside a library's `exec`, however it was
+    # handled; a shell calls both 130.
+    assert begun.returncode in {130, -signal.SIGINT}
     assert b"Traceback" not in err

@@ -134,7 +134,7 @@ def test_every_command_tells_of_damage_in_sentences(  # noqa: PLR0913, PLR0917 -
     shutil.copytree(whole, tmp_path / "t")
     rng = random.Random(command)  # noqa: S311 - a sample
     codes = []
-    for file, at, bit in flips(tmp_path / "t", "", rng, 600 if torture.LONG else 12):
+    for file, at, bit in flips(tmp_path / "t", "", rng, 200 if torture.LONG else 4):
         data = file.read_bytes()
         file.write_bytes(data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :])
         more = ["-o", tmp_path / "page.html"] if command == "report" else []

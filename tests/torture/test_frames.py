@@ -285,7 +285,7 @@ def test_a_flood_beyond_what_the_disk_takes(torture, tmp_path, figures):
         under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync"]
         under += ["-e", f"inject=fdatasync:delay_enter={round(SLOW_S * 1e6)}"]
         words = ["BTC-USDT", "--venues", "bybit", "--url", f"bybit={origin}"]
-        seconds = "30s" if torture.LONG else "5s"
+        seconds = "30s" if torture.LONG else "4s"
         bounds = {"half_bytes": 2 << 20, "sync_ms": 100}
         words += ["--for", seconds]
         with torture.Recorder(tmp_path / "r", words, under=under, bounds=bounds) as recorder:

@@ -52,11 +52,11 @@ def loop_disk(tmp_path, torture):
 
 @pytest.mark.parametrize("kind", SYSTEMS)
 def test_power_loss(torture, calm, loop_disk, figures, kind):
-    if kind == "xfs" and not torture.LONG:
+    if not torture.LONG:
         pytest.skip("the long form: TORTURE=1")
     made, lose_power, remount, place = loop_disk
     windows, recovery, frames = [], [], 0
-    for cycle in range(10 if torture.LONG else 1):
+    for cycle in range(10):
         disk = made(kind)
         words = ["BTC-USDT", "--venues", "bybit,htx", *calm.urls, "--tape", disk / "tape"]
         with torture.Recorder(place / f"r{cycle}", words) as recorder:
