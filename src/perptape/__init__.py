@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from perptape.measures.lead_lag import lead_lag
     from perptape.measures.persistence import edge_persistence
     from perptape.measures.price_discovery import price_discovery
+    from perptape.measures.rates import episode_rate
     from perptape.measures.settlements import settlements
     from perptape.measures.survival import survival
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
@@ -42,6 +43,7 @@ __all__ = [
     "clocks",
     "edge_persistence",
     "edges",
+    "episode_rate",
     "episodes",
     "gaps",
     "lead_lag",
@@ -61,6 +63,7 @@ _HOMES = {
     "clocks": ("perptape.measures.clocks", "clocks"),
     "edge_persistence": ("perptape.measures.persistence", "edge_persistence"),
     "edges": ("perptape.measures.edges", "edges"),
+    "episode_rate": ("perptape.measures.rates", "episode_rate"),
     "episodes": ("perptape.measures.episodes", "episodes"),
     "gaps": ("perptape.measures.gaps", "gaps"),
     "lead_lag": ("perptape.measures.lead_lag", "lead_lag"),

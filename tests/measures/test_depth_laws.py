@@ -20,9 +20,10 @@ from perptape.measures.edges import (
     measured,
     size_table,
 )
-from perptape.measures.episodes import episode_table, rate_table
+from perptape.measures.episodes import episode_table
 from perptape.measures.gaps import gaps
 from perptape.measures.passes import merge, partial
+from perptape.measures.rates import rate_table
 from perptape.measures.scenes import scene
 
 from .depth import MS, Slow, books, heard, lots

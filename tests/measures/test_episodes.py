@@ -6,8 +6,9 @@ import pytest
 from perptape.errors import BadUsage
 from perptape.measures.capacity import capacity
 from perptape.measures.edges import asking, measured
-from perptape.measures.episodes import episodes, rate_table
+from perptape.measures.episodes import episodes
 from perptape.measures.persistence import edge_persistence
+from perptape.measures.rates import rate_table
 
 from .depth import NS, books, heard
 from .tape import quotes

@@ -21,14 +21,12 @@ from perptape.events import NS
 from perptape.kernels import FINE, NEVER
 from perptape.measures.edges import (
     NOTIONALS,
-    OF_PAIR,
     PAIR,
     TIME,
     Schema,
     Swept,
     asking,
     measured,
-    of_pair,
     streams,
 )
 from perptape.measures.passes import whole
@@ -52,18 +50,6 @@ COLUMNS: Schema = {
     "censored": pl.Boolean,
     "truncated": pl.Boolean,
 }
-RATE_COLUMNS = {
-    **OF_PAIR,
-    "notional": pl.Float64,
-    "threshold_bps": pl.Float64,
-    "count": pl.Int64,
-    "per_hour": pl.Float64,
-    "median_s": pl.Float64,
-    "max_s": pl.Float64,
-    "censored": pl.Int64,
-    "truncated": pl.Int64,
-}
-HOUR_NS = 3600 * NS
 
 
 class Episode(NamedTuple):
@@ -147,34 +133,6 @@ def _row(episode: Episode) -> dict[str, object]:
         "censored": episode.is_censored,
         "truncated": episode.is_truncated,
     }
-
-
-def rate_table(swept: Swept, merge_ns: int = 0) -> pl.DataFrame:
-    """One row for each pair, notional and threshold: how often, and how long.
-
-    ``count`` of those whose opening was seen, and their number per trusted hour; ``median_s`` is of
-    those that were seen whole, ``max_s`` of all that were seen open.
-    """
-    rows: list[dict[str, object]] = []
-    for entry, notional, h, found in found_episodes(swept, merge_ns):
-        trusted_ns = swept.trusted_ns(entry)
-        opened = [e for e in found if not e.is_truncated]
-        ended = [e.end - e.start for e in opened if not e.is_censored]
-        row = {
-            **of_pair(swept, entry),
-            "notional": notional,
-            "threshold_bps": swept.asked.enters_bps[h],
-            "count": len(opened),
-            "censored": sum(e.is_censored for e in opened),
-            "truncated": len(found) - len(opened),
-            "per_hour": len(opened) * HOUR_NS / trusted_ns if trusted_ns else None,
-            "median_s": float(np.median(ended)) / NS if ended else None,
-            "max_s": max((e.end - e.start for e in opened), default=None),
-        }
-        longest = row["max_s"]
-        row["max_s"] = longest / NS if isinstance(longest, int) else None
-        rows.append(row)
-    return pl.DataFrame(rows, schema=RATE_COLUMNS)
 
 
 # ---- spans to episodes --------------------------------------------------------------------------
