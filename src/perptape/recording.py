@@ -5,26 +5,20 @@ with ``use_pyarrow_extension_array=True``), or by its name in a query of DuckDB.
 """
 
 import html
-from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-import numpy as np
 import polars as pl
 
 from perptape import tables
-from perptape.errors import CONTROL_ERRORS
-from perptape.events import NS, Kind, RestAnswer
+from perptape.answers import round_trips
+from perptape.events import NS
 from perptape.instruments import base_of, parse_instrument
 from perptape.tabulate import at_hand, fresh
-from perptape.tape import Batch, Tape
-from perptape.venues import VENUES
+from perptape.tape import Tape
 from perptape.wording import percent
 
-OK = 200
 TIME = pl.Datetime("ns", "UTC")
 ROUND_TRIPS = ("t_sent", "ts_venue", "t_recv")
-LAST_NS = (1 << 63) - 1
 
 
 class Recording:
@@ -83,12 +77,12 @@ class Recording:
     def clock_samples(self) -> pl.LazyFrame:
         """Give what each venue's clock said when it was asked: the input of ``clocks``.
 
-        ``t_sent`` and ``t_recv`` are when we asked and had the answer, ``ts_venue`` what it said.
+        ``t_sent`` and ``t_recv`` are when we asked and had the answer, ``ts_venue`` what it said:
+        by REST, and where an answer to our ping tells the time (Gate.io) by that too.
         """
         batches = () if self._tape is None else Tape(self.path).batches()
-        found = [row for batch in batches for row in _round_trips(batch)]
         schema = {"venue": pl.String(), **dict.fromkeys(ROUND_TRIPS, pl.Int64())}
-        frame = pl.LazyFrame(found, schema=schema, orient="row")
+        frame = pl.LazyFrame(list(round_trips(batches)), schema=schema, orient="row")
         return frame.with_columns(pl.col(ROUND_TRIPS).cast(TIME))
 
     def markets(self) -> pl.DataFrame:
@@ -154,18 +148,3 @@ def _html(markets: pl.DataFrame) -> str:
 def _percent(trusted_s: float, untrusted_s: float) -> str:
     whole_s = trusted_s + untrusted_s
     return percent(trusted_s / whole_s if whole_s else None)
-
-
-def _round_trips(batch: Batch) -> Iterator[tuple[str, int, int, int]]:
-    for row in np.flatnonzero(batch.kind == Kind.REST).tolist():
-        start, stop = batch.offsets[row : row + 2].tolist()
-        venue = batch.venues[int(batch.wire[row])]
-        read_time = VENUES[venue].read_time if venue in VENUES else None
-        try:
-            answer = msgspec.json.decode(batch.payload[start:stop], type=RestAnswer)
-            if answer.what == "time" and answer.status == OK and read_time is not None:
-                times = (answer.t_sent, read_time(answer.body.encode()), int(batch.ts_recv[row]))
-                if all(0 <= ts <= LAST_NS for ts in times):
-                    yield venue, *times
-        except CONTROL_ERRORS:
-            continue  # what nobody can read stays on the tape

@@ -25,6 +25,7 @@ from perptape.venues.venue import (
     Alive,
     Complaint,
     Control,
+    Echo,
     Heartbeat,
     Id,
     Leaving,
@@ -209,6 +210,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     result: Status | None = None
 
 
+class Pong(msgspec.Struct, frozen=True):
+    """The answer to a ping, for the time in it."""
+
+    channel: Literal["futures.pong"]
+    time_ms: Ms
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What the client says."""
 
@@ -279,6 +287,7 @@ tickers = msgspec.json.Decoder(Push[list[Ticker[Qty, Signed]]], strict=False)
 bases = msgspec.json.Decoder(RestBook[Price, Qty], strict=False)
 places = msgspec.json.Decoder(Push[Place])
 answers = msgspec.json.Decoder(Answer)
+pongs = msgspec.json.Decoder(Pong)
 contracts = msgspec.json.Decoder(list[Contract] | Refusal)
 traded = msgspec.json.Decoder(list[Traded], strict=False)
 terms = msgspec.json.Decoder(Terms, strict=False)
@@ -319,6 +328,11 @@ def _requests(event: str, topics: Sequence[Topic], ts: int) -> list[bytes]:
 
 def ping(ts: int) -> bytes:
     return b'{"time":%d,"channel":"futures.ping"}' % (ts // NS)
+
+
+def read_pong(payload: bytes) -> int:
+    """``time_ms`` alone is surely the venue's: whether ``time`` echoes the ping's is not known."""
+    return pongs.decode(payload).time_ms * MS
 
 
 def is_data(payload: bytes) -> bool:
@@ -595,7 +609,12 @@ GATEIO = Venue(
     is_data=is_data,
     data_mark=DATA,
     control=control,
-    heartbeat=Heartbeat(ping=ping, every_ns=10 * NS, silence_ns=30 * NS),
+    heartbeat=Heartbeat(
+        ping=ping,
+        every_ns=10 * NS,
+        silence_ns=30 * NS,
+        echo=Echo(b'"futures.ping"', b'"futures.pong"', read_pong),
+    ),
     first_data_ns=60 * NS,
     slow={TRADES: 600 * NS, TICKERS: 300 * NS, **dict.fromkeys(FORMS, 300 * NS)},
     link=link,

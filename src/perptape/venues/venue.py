@@ -74,6 +74,17 @@ class Leaving(msgspec.Struct, frozen=True):
 Control = Accepted | Rejected | Complaint | Alive | Leaving
 
 
+class Echo(msgspec.Struct, frozen=True):
+    """How a venue tells its time when it answers our ping."""
+
+    asked: bytes
+    """Stands in every ping of ours and in nothing else that we send."""
+    told: bytes
+    """Stands in every answer to a ping and in no data."""
+    read: Callable[[bytes], int]
+    """An answer -> the venue's clock in ns."""
+
+
 class Heartbeat(msgspec.Struct, frozen=True):
     """How a wire is kept alive, and when it counts as dead."""
 
@@ -82,6 +93,8 @@ class Heartbeat(msgspec.Struct, frozen=True):
     ping: Callable[[int], bytes] | None = None
     """The client's ping, given the wall time in ns; ``None`` if the venue pings."""
     every_ns: int = 0
+    echo: Echo | None = None
+    """``None``: an answer to a ping tells no time."""
 
 
 class Listing(msgspec.Struct, frozen=True):
