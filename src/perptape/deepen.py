@@ -1,6 +1,6 @@
 """A report of gaps -> one of what they were worth: sizes, delays, clocks, leads and funding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from perptape import tables
 from perptape.events import NS
-from perptape.findings import Heard, Lead, Market, Pair, Report, Series
+from perptape.findings import Heard, Lead, Market, Pair, Report, Series, Tie
 from perptape.instruments import base_of
 from perptape.measures.clocks import Clocks
 from perptape.measures.edge_lines import Steps
@@ -21,15 +21,15 @@ from perptape.surroundings import (
     expected,
     leads,
     recent,
+    ties,
     told_clocks,
     with_expected,
 )
 from perptape.wording import instrument_of
-from perptape.worth import CHOICE, Coin, Worth, worth
+from perptape.worth import CHOICE, Coin, Fees, Worth, worth
 
 MOST_RAW_BYTES = 1_000_000_000
 """Of a larger tape the answers about time are not looked for: that reads all of it."""
-Fees = Mapping[str, float]
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -98,14 +98,15 @@ def _with_worth(report: Report, place: int, series: Series, told: Told, fees: Fe
         return report
     report = _with_series(report, place, replace(series, edges_bps=found.edges_bps))
     pairs = tuple(_with_sizes(pair, found) for pair in report.pairs)
-    return replace(report, pairs=pairs, choice=CHOICE)
+    tiers = max(found.tiers, report.choice.tiers, key=len)
+    return replace(report, pairs=pairs, choice=replace(CHOICE, tiers=tiers))
 
 
 def _with_sizes(pair: Pair, found: Worth) -> Pair:
     deep = found.pairs.get((pair.sell, pair.buy))
     if deep is None:
         return pair
-    names = ("depth", "rate", "episodes", "sizes", "capacity")
+    names = ("depth", "rate", "episodes", "sizes", "tiers", "capacity")
     pair = replace(pair, **{name: getattr(deep, name) for name in names})
     if deep.depth != "books":
         return pair
@@ -147,7 +148,7 @@ def _with_funding(report: Report, place: int, told: Told, fees: Fees) -> Report:
         return report
     of = told.coin(base)
     last, drawn = expected(of, funding, Steps(series.ts, series.step_ns))
-    paid = carries(of, funding, told.scans("marks", base), fees)
+    paid = carries(of, funding, told.scans("marks", base), next(iter(fees.values())))
     report = _with_series(report, place, replace(series, funding_bps_per_h=drawn))
     markets = tuple(replace(m, funding=last.get(m.market, m.funding)) for m in report.markets)
     known = {m.market: m for m in markets}
@@ -172,14 +173,16 @@ def _with_clocks(report: Report, told: Told) -> Report:
         found = compared_clocks(samples, coin, recent(coin.quotes)[0])
         report = _with_offsets(report, found)
     every: list[Lead] = []
+    tied: list[Tie] = []
     for series in report.series:
         coin = told.coin(_base(series))
         since = recent(coin.quotes)[1]
         every += leads(coin, found, since)
+        tied += ties(coin, since)
         if since is not None:
-            last = f"its last {MOST_QUOTES:,} quotes"
-            report = _noted(report, f"Clocks and who leads in {coin.base} are told from {last}.")
-    return replace(report, leads=tuple(every))
+            what = f"Clocks, who leads, the basis and where the price of {coin.base} is made"
+            report = _noted(report, f"{what} are told from its last {MOST_QUOTES:,} quotes.")
+    return replace(report, leads=tuple(every), ties=tuple(tied))
 
 
 def _samples(tapes: Sequence[Path]) -> tuple[pl.DataFrame, list[str]]:

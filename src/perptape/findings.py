@@ -138,6 +138,9 @@ class Episodes(msgspec.Struct, frozen=True, omit_defaults=True):
     """Beside these: open when trust began."""
     per_hour: float | None = None
     """Of trusted time."""
+    per_hour_low: float | None = None
+    """With ``per_hour_high``: holds the rate with 95 %."""
+    per_hour_high: float | None = None
     median_s: float | None = None
     max_s: float | None = None
 
@@ -210,6 +213,13 @@ class Sized(msgspec.Struct, frozen=True, omit_defaults=True):
         return next((t for t in self.takes if t.delay_ms == delay_ms), None)
 
 
+class Tier(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pair at other fees than those that the report rests on, by size."""
+
+    name: str
+    sizes: tuple[Sized, ...]
+
+
 class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     """How much could be taken at an edge of 0 bps or more, in base coins; and the best moment."""
 
@@ -268,13 +278,19 @@ class Pair(msgspec.Struct, frozen=True, omit_defaults=True):
     episodes: Episodes | None = None
     """At the default size."""
     sizes: tuple[Sized, ...] = ()
+    tiers: tuple[Tier, ...] = ()
+    """The same at other fees."""
     capacity: Capacity | None = None
     carry: Carry | None = None
     reason: str | None = None
     """Why there is no number, where there is none."""
 
-    def sized(self, notional: float) -> Sized | None:
-        return next((s for s in self.sizes if s.notional == notional), None)
+    def sized(self, notional: float, tier: str | None = None) -> Sized | None:
+        """Give what is known at a size; at other fees if they are named."""
+        sizes = self.sizes
+        if tier is not None:
+            sizes = next((t.sizes for t in self.tiers if t.name == tier), ())
+        return next((s for s in sizes if s.notional == notional), None)
 
     @property
     def best_edge_bps(self) -> float:
@@ -314,6 +330,46 @@ class Lead(msgspec.Struct, frozen=True, omit_defaults=True):
     correlations: tuple[float, ...] = ()
 
 
+class Tie(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the prices of two markets hang together; see ``basis`` and ``price_discovery``.
+
+    The basis is ln mid of the first over that of the second; shares are those of the first.
+    """
+
+    first: str
+    second: str
+    trusted_s: float
+    step_s: float
+    """Both prices were looked at so often."""
+    updates: int = 0
+    mean_bps: float | None = None
+    std_bps: float | None = None
+    last_bps: float | None = None
+    last_z: float | None = None
+    samples: int = 0
+    half_life_s: float | None = None
+    half_life_low_s: float | None = None
+    half_life_high_s: float | None = None
+    """``None`` beside a half-life: any length."""
+    ou_mean_bps: float | None = None
+    adf_statistic: float | None = None
+    adf_p_value: float | None = None
+    adf_s: float | None = None
+    reason: str | None = None
+    """What is not known of the basis, and why."""
+    windows: int = 0
+    windows_apart: int = 0
+    share_low: float | None = None
+    """Of information: its bounds, and the middle of them."""
+    share_high: float | None = None
+    share_mid: float | None = None
+    share_error: float | None = None
+    component: float | None = None
+    correlation: float | None = None
+    """Of what neither price foretells: near 1 the bounds are wide."""
+    shares_reason: str | None = None
+
+
 class Clock(msgspec.Struct, frozen=True, omit_defaults=True):
     """A venue's clock beside ours, and how late its messages come; see the measure ``clocks``."""
 
@@ -348,7 +404,7 @@ class Contract(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Fee(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A taker fee as a fraction of notional, with where it is known from."""
+    """A taker fee as a fraction of notional, with where it is known from; < 0 is a rebate."""
 
     venue: str
     taker: float
@@ -373,6 +429,9 @@ class Provenance(msgspec.Struct, frozen=True):
     parameters: Mapping[str, str]
     contracts: tuple[Contract, ...] = ()
     fees: tuple[Fee, ...] = ()
+    """Those that the report rests on."""
+    tiers: Mapping[str, tuple[Fee, ...]] = {}
+    """Others, beside which what was left is told too."""
     notes: tuple[str, ...] = ()
     """Sentences about what is missing and what that means."""
     versions: Mapping[str, str] = {}
@@ -411,6 +470,8 @@ class Choice(msgspec.Struct, frozen=True):
     delays_ms: tuple[float, ...] = ()
     notional: float = 1e4
     delay_ms: float = 20.0
+    tiers: tuple[str, ...] = ()
+    """Of fees; the first is what all else rests on."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -426,6 +487,7 @@ class Report(msgspec.Struct, frozen=True):
     choice: Choice = Choice()
     clocks: tuple[Clock, ...] = ()
     leads: tuple[Lead, ...] = ()
+    ties: tuple[Tie, ...] = ()
 
     @property
     def has_sizes(self) -> bool:
@@ -433,6 +495,9 @@ class Report(msgspec.Struct, frozen=True):
 
     def lead(self, one: str, other: str) -> Lead | None:
         return next((x for x in self.leads if {x.first, x.second} == {one, other}), None)
+
+    def tie(self, one: str, other: str) -> Tie | None:
+        return next((x for x in self.ties if {x.first, x.second} == {one, other}), None)
 
     def series_of(self, market: str) -> Series | None:
         return next((s for s in self.series if market in s.bids), None)

@@ -20,69 +20,84 @@ from perptape.tape import Tape
 COMPUTED_BY = ("numba", "numpy", "polars", "scipy", "statsmodels")
 NAMED = 3
 """Files of an import; their manifest has all."""
+Tiers = Mapping[str, Mapping[str, Fee]]
+BASE_TIER = "base"
 FEE_AT_MOST = 0.05
 """A larger fee is one written in percent or in basis points."""
 
 
-def taker_fees(path: Path | None) -> dict[str, Fee]:
-    """Give the package's table, and over it the user's own.
+def fee_tiers(path: Path | None) -> dict[str, dict[str, Fee]]:
+    """Give fees by tier and venue; the first tier is what a report rests on.
 
-    Raises BadUsage if that cannot be read or holds what is no fee.
+    Without a file it is the package's ``base`` alone. A file's lines go over that, in every tier
+    that it has a table of; ``base`` itself is then the last.
+
+    Raises BadUsage if the file cannot be read or holds what is no fee.
     """
     known = {v: Fee(v, f.taker, f.source, f.date) for v, f in base_fees().items()}
     if path is None:
-        return known
+        return {BASE_TIER: known}
     try:
-        own = _own_fees(path)
+        own = _own_tiers(path)
     except OSError as error:
         raise BadUsage(f"--fees {path} cannot be read: {error.strerror}.") from error
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadUsage(
             f"--fees {path} is no table of fees ({error}): write a line like bybit = 0.00055."
         ) from error
-    for fee in own:
+    for fee in (fee for fees in own.values() for fee in fees):
         if not abs(fee.taker) <= FEE_AT_MOST:
             raise BadUsage(
                 f"--fees {path}: {fee.taker:g} of {fee.venue} is no fraction of the notional: "
                 "0.055 % is 0.00055."
             )
-    return known | {fee.venue: fee for fee in own}
+    named = {tier: known | {fee.venue: fee for fee in fees} for tier, fees in own.items()}
+    return named if BASE_TIER in named else {**named, BASE_TIER: known}
 
 
-def check_fees(fees: Mapping[str, Fee], venues: Sequence[str]) -> None:
+def check_fees(tiers: Tiers, venues: Sequence[str]) -> None:
     """Raise BadUsage for a fee of nobody, which would silently be left out."""
     known = sorted({*base_fees(), *venues})
-    for name in fees:
+    for name in (name for fees in tiers.values() for name in fees):
         if name not in known:
             close = nearest(name, known)
             hint = f"did you mean {close}" if close else f"known are {', '.join(known)}"
             raise BadUsage(f"--fees: {name!r} is no venue: {hint}?")
 
 
-def _own_fees(path: Path) -> list[Fee]:
-    text = path.read_text(encoding="utf-8")
+def _own_tiers(path: Path) -> dict[str, list[Fee]]:
+    """Read ``[[fee]]`` tables, or lines and a table for each tier, in which the lines hold too."""
+    text, source = path.read_text(encoding="utf-8"), f"the user's {path.name}"
     if "[[fee]]" in text:
-        return [Fee(v, f.taker, f.source, f.date) for v, f in read_fees(text).items()]
-    plain = msgspec.toml.decode(text, type=dict[str, float])
-    return [Fee(venue, taker, f"the user's {path.name}") for venue, taker in plain.items()]
+        told = [Fee(v, f.taker, f.source, f.date) for v, f in read_fees(text).items()]
+        return {path.stem: told}
+    found = msgspec.toml.decode(text, type=dict[str, float | dict[str, float]])
+    tiers = {tier: fees for tier, fees in found.items() if isinstance(fees, dict)}
+    lines = {venue: fee for venue, fee in found.items() if not isinstance(fee, dict)}
+    return {
+        tier: [Fee(venue, taker, source) for venue, taker in (lines | fees).items()]
+        for tier, fees in (tiers or {path.stem: {}}).items()
+    }
 
 
 def provenance(
     tapes: Sequence[Path],
     roots: Sequence[Path],
     markets: Sequence[str],
-    fees: Mapping[str, Fee],
+    tiers: Tiers,
     parameters: Mapping[str, str],
 ) -> Provenance:
     """Name all that the numbers rest on; ``roots`` are the directories of the tapes' tables."""
     venues = sorted({m.partition(":")[0] for m in markets})
     contracts = _contracts(roots, markets)
+    (tier, fees), *others = tiers.items()
     return Provenance(
         perptape=__version__,
         tapes=tuple(_source(tape) for tape in tapes),
-        parameters=parameters,
+        parameters={**parameters, "taker fees": f"tier {tier}"},
         contracts=contracts,
         fees=tuple(fees[v] for v in venues if v in fees),
+        tiers={name: tuple(of[v] for v in venues if v in of) for name, of in others},
         notes=(
             *_unclosed(tapes),
             *_unread(roots),

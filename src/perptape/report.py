@@ -14,7 +14,7 @@ from perptape.errors import BadUsage, Failed
 from perptape.findings import ABSENT, Fee, Interval, Market, Pair, Report
 from perptape.instruments import base_of
 from perptape.measures import Result, gaps
-from perptape.origin import check_fees, provenance, taker_fees
+from perptape.origin import check_fees, fee_tiers, provenance
 from perptape.page import to_html
 from perptape.pictures import pictures
 from perptape.tabulate import fresh
@@ -38,7 +38,7 @@ class Asked(msgspec.Struct, frozen=True):
 
     tapes: tuple[Path, ...]
     fees: Path | None = None
-    """TOML: ``bybit = 0.00055`` a line, or the form of the package's own table."""
+    """TOML: ``bybit = 0.00055`` a line, also in a table for each tier; see ``fee_tiers``."""
     max_age_s: float | None = None
     ts_from: int | None = None
     ts_to: int | None = None
@@ -67,9 +67,10 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
     """
     _check(asked)
     asked = msgspec.structs.replace(asked, tapes=_once(asked.tapes))
-    fees = taker_fees(asked.fees)
+    tiers = fee_tiers(asked.fees)
+    fees = next(iter(tiers.values()))
     heard = _heard(asked, progress)
-    check_fees(fees, heard.ledger["venue"].unique().to_list())
+    check_fees(tiers, heard.ledger["venue"].unique().to_list())
     told = Told(asked.tapes, heard.roots, heard.channels, asked.ts_from, asked.ts_to)
     found = list(_measured(asked, heard, fees, told))
     _refuse_silence(asked, found)
@@ -82,12 +83,14 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
             asked.tapes,
             heard.roots,
             [m.market for r in found for m in r.found_markets],
-            fees,
+            tiers,
             _parameters(asked),
         ),
         series=tuple(r.series for r in found),
     )
-    return deepened(plain, told, {venue: fee.taker for venue, fee in fees.items()})
+    return deepened(
+        plain, told, {t: {v: f.taker for v, f in of.items()} for t, of in tiers.items()}
+    )
 
 
 def _check(asked: Asked) -> None:

@@ -1,4 +1,4 @@
-"""What stands around a pair: the venues' clocks, who moves first, and funding -> findings."""
+"""What stands around a pair: clocks, who moves first, funding, and the basis -> findings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,18 +8,23 @@ from msgspec.structs import replace
 
 from perptape.align import TIME, coin
 from perptape.events import NS
-from perptape.findings import Carry, Clock, Drawn, Expected, Lead, Market, Pair
-from perptape.kernels import BPS, Floats
+from perptape.findings import Carry, Clock, Drawn, Expected, Lead, Market, Pair, Tie
+from perptape.kernels import BPS, NEVER, Floats
+from perptape.measures.basis import basis
 from perptape.measures.carry import carry
 from perptape.measures.clocks import Clocks, clocks
 from perptape.measures.edge_lines import Steps
 from perptape.measures.lead_lag import lead_lag
 from perptape.measures.mids import Table, placed
+from perptape.measures.price_discovery import price_discovery
 from perptape.worth import Coin
 
 MOST_QUOTES = 2_000_000
 """Clocks and leads are told from so many of a coin's quotes at most: the last ones."""
 MAX_LAG_MS, STEP_MS = 500.0, 5.0
+STEPS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0, 3600.0)
+WINDOW, MOST_WINDOWS = 3600, 12
+"""Steps in which it is told once where the price is made, and how often at most."""
 BLOCKS, LEAST_BLOCK_S, MOST_BLOCK_S = 15, 2.5, 60.0
 
 
@@ -173,3 +178,56 @@ def with_expected(pair: Pair, markets: Mapping[str, Market]) -> Pair:
         "expected_break_even_h": cost / difference if cost is not None and difference > 0 else None,
     }
     return replace(pair, carry=replace(pair.carry, **told))
+
+
+# ---- ties ---------------------------------------------------------------------------------------
+
+
+def ties(of: Coin, since: int | None) -> tuple[Tie, ...]:
+    """Tell how the prices of each two markets hang together, and in which the price is made."""
+    first = since if of.ts_from is None or (since or 0) > of.ts_from else of.ts_from
+    quotes, step_s = list(of.quotes), _step_s(of, first)
+    lying = basis(
+        quotes, of.ledger, base=of.base, step_s=step_s, ts_from=first, ts_to=of.ts_to
+    )  # fmt: skip
+    made = price_discovery(
+        quotes, of.ledger, base=of.base, step_s=step_s, window_s=WINDOW * step_s,
+        ts_from=first, ts_to=of.ts_to,
+    )  # fmt: skip
+    shares = made.rename({"reason": "shares_reason"}).drop("trusted_s", "samples")
+    both = lying.join(shares, on=["first", "second"], how="left", maintain_order="left")
+    rows = both.iter_rows(named=True)
+    return tuple(Tie(**row, step_s=step_s) for row in rows if row["trusted_s"])
+
+
+def _step_s(of: Coin, first: int | None) -> float:
+    """Choose how often prices are looked at: finely, but not when nothing can have changed.
+
+    A step is no shorter than a market's usual time between two quotes, and so long that there are
+    ``WINDOW`` of them (up to a second), in ``MOST_WINDOWS`` windows at most.
+    """
+    names = coin(of.ledger, of.base)
+    ts_from, ts_to = (-NEVER if first is None else first), (NEVER if of.ts_to is None else of.ts_to)
+    heard_s = {m: s.within(ts_from, ts_to).total_ns / NS for m, s in names.trusted.items()}
+    counts = _counts(of.quotes, ts_from, ts_to)
+    waits = [s / counts[m] for m, s in heard_s.items() if s and counts.get(m)]
+    if not waits:
+        return STEPS_S[-1]
+    longest = max(heard_s.values())
+    enough = max(min(longest / WINDOW, 1.0), longest / (MOST_WINDOWS * WINDOW))
+    least = max(float(np.median(waits)), enough)
+    return next((step for step in STEPS_S if step >= 0.99 * least), STEPS_S[-1])
+
+
+def _counts(quotes: Sequence[Table], ts_from: int, ts_to: int) -> dict[str, int]:
+    """Count the quotes of each market."""
+    at = pl.col("ts_recv").cast(pl.Int64)
+    name = pl.concat_str(
+        pl.col("venue").cast(pl.String), pl.lit(":"), pl.col("instrument").cast(pl.String)
+    )
+    parts = [
+        table.lazy().filter(at.is_between(ts_from, ts_to)).group_by("venue", "instrument").len()
+        for table in quotes
+    ]
+    found = pl.concat(part.select(name.alias("market"), "len").collect() for part in parts)
+    return dict(found.group_by("market").agg(pl.col("len").sum()).iter_rows())

@@ -33,6 +33,8 @@ def to_json(report: Report) -> bytes:
         found["clocks"] = report.clocks
     if report.leads:
         found["leads"] = report.leads
+    if report.ties:
+        found["ties"] = report.ties
     said = msgspec.json.format(msgspec.json.encode(_said(msgspec.to_builtins(found))), indent=1)
     drawn = msgspec.json.encode([_said(_series(s)) for s in report.series])  # a number a line: no
     return said.removesuffix(b"\n}") + b',\n "series": ' + drawn + b"\n}\n"

@@ -21,6 +21,7 @@ from perptape.findings import (
     Sized,
     Spread,
     Taken,
+    Tier,
 )
 from perptape.kernels import NEVER
 from perptape.measures.capacity import capacity_table
@@ -34,12 +35,16 @@ from perptape.measures.edges import (
     edge_table,
     size_table,
 )
-from perptape.measures.episodes import episode_table, rate_table
+from perptape.measures.episodes import episode_table
+from perptape.measures.rates import rate_table
 from perptape.measures.scenes import Table, scene
 from perptape.measures.survival import survival
 
 MOST_TOP_ROWS = 5_000_000
 """Without books, of so many quotes nothing is asked about sizes: their depth is a level."""
+MOST_FREE_ROWS = 20_000_000
+"""Of more updates it is not asked what would be left without fees: that never closes for long."""
+FREE = "no fees"
 CURVE_POINTS = 120
 """A curve of survival has at most so many steps on the page."""
 CHOICE = Choice(NOTIONALS, tuple(map(float, DELAYS_MS)))
@@ -47,6 +52,8 @@ DIGITS = 6
 """Significant ones of what is in a table of the page many times over."""
 Rows = Mapping[tuple[object, ...], Sequence[Mapping[str, object]]]
 Key = tuple[str, str]
+Fees = Mapping[str, Mapping[str, float]]
+"""Taker fees by tier and venue; all rests on the first tier."""
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 
@@ -70,19 +77,23 @@ class Worth(NamedTuple):
     pairs: Mapping[Key, Pair]
     """Pairs with what was found of their sizes, and nothing else."""
     edges_bps: Mapping[tuple[str, str, float], Drawn]
+    tiers: tuple[str, ...] = ()
     note: str | None = None
 
 
 NOTHING = Worth({}, {})
 
 
-def worth(coin: Coin, fees: Mapping[str, float], steps: Steps) -> Worth:
-    """Walk the books of every pair once, for all sizes and delays of the page."""
+def worth(coin: Coin, fees: Fees, steps: Steps) -> Worth:
+    """Walk the books of every pair once, for all sizes, delays and fees of the page."""
     has_books = with_books(coin)
     if not (has_books or with_sizes(coin)):
         return NOTHING
-    if not has_books and (rows := sum(map(_height, coin.quotes))) > MOST_TOP_ROWS:
-        return Worth({}, {}, _too_many(coin.base, rows))
+    rows = sum(map(_height, coin.quotes))
+    if not has_books and rows > MOST_TOP_ROWS:
+        return Worth({}, {}, note=_too_many(coin.base, rows))
+    if rows + sum(map(_height, coin.books)) <= MOST_FREE_ROWS:
+        fees = {**fees, FREE: dict.fromkeys(coin.ledger["venue"].unique().to_list(), 0.0)}
     of = scene(coin.ledger, coin.instruments, fees, base=coin.base, has_books=has_books)
     asked = asking(CHOICE.notionals, [0.0], None, CHOICE.delays_ms)
     first = -NEVER if coin.ts_from is None else coin.ts_from
@@ -90,8 +101,9 @@ def worth(coin: Coin, fees: Mapping[str, float], steps: Steps) -> Worth:
     swept, drawn = swept_along(
         coin.books if has_books else [], coin.quotes, of, asked, steps, ts_from=first, ts_to=last
     )
-    pairs = _pairs(swept)
-    return Worth(pairs, {key: line for key, line in drawn.items() if key[:2] in pairs})
+    pairs = _pairs(swept, tuple(fees))
+    lines = {key: line for key, line in drawn.items() if key[:2] in pairs}
+    return Worth(pairs, lines, tuple(fees))
 
 
 def with_books(coin: Coin) -> bool:
@@ -128,33 +140,46 @@ def _height(quotes: Table) -> int:
 # ---- rows to findings ---------------------------------------------------------------------------
 
 
-def _pairs(swept: Swept) -> dict[Key, Pair]:
-    at, of_size = ("sell", "buy", "notional"), ("sell", "buy")
-    edges = edge_table(swept)
+def _pairs(swept: Swept, tiers: Sequence[str]) -> dict[Key, Pair]:
+    heads = _heads(swept, tiers[0])
+    found = _sizes(swept)
+    told: dict[Key, Pair] = {}
+    for pair, head in heads.items():
+        of = {tier: tuple(found.get((*pair, tier), ())) for tier in tiers}
+        if any(one.edge_bps for sizes in of.values() for one in sizes):
+            others = tuple(Tier(tier, of[tier]) for tier in tiers[1:])
+            told[pair] = _with_default(replace(head, sizes=of[tiers[0]], tiers=others))
+    return told
+
+
+def _heads(swept: Swept, tier: str) -> dict[Key, Pair]:
+    sizes = _by(size_table(swept).filter(pl.col("tier") == tier), ("sell", "buy"))
+    return {
+        (row["sell"], row["buy"]): Pair(
+            row["sell"], row["buy"], row["same_quote"], row["trusted_s"], depth=row["depth"],
+            rate=row["rate"], capacity=_capacity(row),
+        )
+        for (row, *_) in sizes.values()
+        if row["trusted_s"]
+    }  # fmt: skip
+
+
+def _sizes(swept: Swept) -> dict[tuple[object, ...], list[Sized]]:
+    """Give what is known at each size, by (sell, buy, tier)."""
+    at = ("sell", "buy", "tier", "notional")
     rates, takes = _by(rate_table(swept), at), _by(capacity_table(swept).sort("delay_ms"), at)
-    delays, sizes = _by(delay_table(swept), at), _by(size_table(swept), of_size)
-    lasting = _lasting(swept)
-    found: dict[Key, list[Sized]] = defaultdict(list)
-    heads: dict[Key, Pair] = {}
-    for row in edges.iter_rows(named=True):
-        pair, key = (row["sell"], row["buy"]), (row["sell"], row["buy"], row["notional"])
-        if not row["trusted_s"]:
-            continue
-        heads[pair] = Pair(
-            *pair, row["same_quote"], row["trusted_s"], depth=row["depth"], rate=row["rate"],
-            capacity=_capacity(sizes[pair][0]),
-        )  # fmt: skip
-        found[pair].append(_sized(row, rates[key][0], delays[key], takes[key], lasting.get(key)))
-    told = {p: tuple(s) for p, s in found.items() if any(one.edge_bps for one in s)}
-    return {pair: _with_default(heads[pair], sizes) for pair, sizes in told.items()}
+    delays, lasting = _by(delay_table(swept), at), _lasting(swept)
+    found: dict[tuple[object, ...], list[Sized]] = defaultdict(list)
+    for row in edge_table(swept).iter_rows(named=True):
+        key = tuple(row[name] for name in at)
+        sized = _sized(row, rates[key][0], delays[key], takes[key], lasting.get(key))
+        found[key[:3]].append(sized)
+    return found
 
 
-def _with_default(pair: Pair, sizes: tuple[Sized, ...]) -> Pair:
-    pair = replace(pair, sizes=sizes)
+def _with_default(pair: Pair) -> Pair:
     chosen = pair.sized(CHOICE.notional)
-    if chosen is None:
-        return pair
-    return replace(pair, episodes=chosen.episodes)
+    return pair if chosen is None else replace(pair, episodes=chosen.episodes)
 
 
 def _by(table: pl.DataFrame, keys: Sequence[str]) -> Rows:
@@ -223,7 +248,7 @@ def _lasting(swept: Swept) -> dict[tuple[object, ...], Lasting]:
     rows = episode_table(swept)
     if rows.is_empty():
         return {}
-    by = ("sell", "buy", "notional")
+    by = ("sell", "buy", "tier", "notional")
     fit = survival(rows.select(*by, "duration_s", "censored", "truncated"), by=by)
     curves = fit.curve.partition_by(by, as_dict=True)
     found: dict[tuple[object, ...], Lasting] = {}

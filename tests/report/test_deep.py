@@ -123,7 +123,8 @@ def test_the_json_has_all_of_it_and_nothing_is_null(deep):
     said = told(deep)
     assert b"null" not in to_json(deep) and b"NaN" not in to_json(deep)
     assert set(said) == {
-        "ts_from", "ts_to", "markets", "pairs", "provenance", "series", "choice", "leads", "verdict"
+        "ts_from", "ts_to", "markets", "pairs", "provenance", "series", "choice", "leads", "ties",
+        "verdict",
     }  # fmt: skip
     pair = next(p for p in said["pairs"] if (p["sell"][:5], p["buy"][:3]) == ("bybit", "htx"))
     assert {"count", "per_hour", "median_s", "max_s", "censored"} <= set(pair["episodes"])

@@ -56,7 +56,7 @@ def found(tape):
 def test_the_json_has_exactly_the_promised_keys(found):
     told = json.loads(to_json(found))
     assert set(told) == {
-        "ts_from", "ts_to", "markets", "pairs", "provenance", "leads", "series", "verdict"
+        "ts_from", "ts_to", "markets", "pairs", "provenance", "leads", "ties", "series", "verdict"
     }  # fmt: skip
     usdm, coinm = told["markets"]
     assert set(usdm) == {"market", "quotes", "trusted_s", "untrusted_s", "latency_ms", "intervals"}

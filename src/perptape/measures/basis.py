@@ -39,8 +39,9 @@ HORIZON_S = 300.0
 STEP_S = 1.0
 LEAST_SAMPLES = 100
 """With fewer nothing is said."""
-MOST_TESTED = 5000
-"""More samples than these are thinned before the test of stationarity, whose cost grows fast."""
+MOST_TESTED = 1000
+"""More samples than these are thinned before the test of stationarity, whose cost grows fast;
+what it can tell depends on how long they last, not on how many they are."""
 LEVEL = 0.95
 SURE = 0.05
 """Where the test's p-value is not below, the half-life has no upper bound."""
