@@ -117,6 +117,11 @@ def test_nothing_recorded_says_why_and_what_next(monkeypatch, tmp_path):
     refused = (status("not listed", "refused", 0),)
     with pytest.raises(screen.NothingRecorded, match=r"not listed; choose other markets"):
         ended(monkeypatch, tmp_path, heard=False, markets=refused)
+    many = (status("no route", "unreachable", 0),) * 200
+    with pytest.raises(
+        screen.NothingRecorded, match=r"d: bybit \(200 markets\): no route; "
+    ):
+        ended(monkeypatch, tmp_path, heard=False, markets=many)
 
 
 STUCK = """

@@ -3,6 +3,7 @@
 import fnmatch
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -217,11 +218,20 @@ def _summary(done: Summary, tape: Path) -> str:
 
 
 def _nothing(done: Summary) -> str:
-    why = sorted({f"{m.market}: {m.error}" for m in done.markets if m.error})
-    told = "; ".join(why) or f"no data came in {done.seconds:.1f} s"
+    why = defaultdict(list)  # many markets of a venue fail alike
+    for market in done.markets:
+        if market.error:
+            why[market.market.partition(":")[0], market.error].append(market.market)
+    told = "; ".join(sorted(map(_of_all, why.items()))) or f"no data came in {done.seconds:.1f} s"
     states = {market.state for market in done.markets}
     hint = "choose other markets" if states == {"refused"} else "check the connection and --url"
     return f"Nothing was recorded: {told}; {hint}."
+
+
+def _of_all(failed: tuple[tuple[str, str], list[str]]) -> str:
+    (venue, error), markets = failed
+    name = markets[0] if len(markets) == 1 else f"{venue} ({len(markets)} markets)"
+    return f"{name}: {error}"
 
 
 SIGNALLED = 128

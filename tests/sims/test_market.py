@@ -7,6 +7,7 @@ import itertools
 import msgspec
 import pytest
 
+from perptape.errors import BadUsage
 from perptape.events import MS, NS
 from perptape.sims import VENUES, market, scenario
 from perptape.sims.markets import Market
@@ -28,6 +29,20 @@ def fresh(venue, base="BTC", played=DEMO, seconds=40):
 @functools.cache
 def states(venue, base="BTC"):
     return fresh(venue, base)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_there_are_as_many_coins_as_a_load_wants(venue):
+    names = [f"COIN{n}-USDT" for n in (1, 9999)]
+    played = scenario.parse(f"instruments = {names}")
+    one, other = (VENUES[venue].contract(name.partition("-")[0]) for name in names)
+    model = VENUES[venue].contracts[scenario.MODEL]
+    assert one.symbol == model.symbol.replace("SOL", "COIN1") != other.symbol
+    assert other.instrument == model.instrument.replace("SOL", "COIN9999")
+    begun, elsewhere = (Market(played, venue, each).feed.due(2 * NS) for each in (one, other))
+    assert begun and begun != elsewhere, "each has a path of its own"
+    with pytest.raises(BadUsage, match="COIN1-USDT to COIN9999-USDT"):
+        scenario.parse('instruments = ["COIN0-USDT"]')
 
 
 def test_a_seed_fixes_the_market_in_whatever_steps_it_is_asked():

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from perptape.sims.market import Contract, Top
+from perptape.sims.scenario import model_of
 
 
 class Topic(NamedTuple):
@@ -274,3 +275,13 @@ class Dialect(msgspec.Struct, frozen=True):
     """Payload -> its form on the wire."""
     binary: bool = False
     """Frames are binary, not text."""
+
+    def contract(self, base: str) -> Contract:
+        """What the venue lists of a coin."""
+        if base in self.contracts:
+            return self.contracts[base]
+        model = self.contracts[model_of(base)]
+        instrument, symbol = (
+            name.replace(model.base, base) for name in (model.instrument, model.symbol)
+        )
+        return msgspec.structs.replace(model, instrument=instrument, symbol=symbol, base=base)

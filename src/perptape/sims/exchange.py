@@ -47,7 +47,7 @@ class Exchange:
     ) -> None:
         self.dialect = dialect
         self.name = dialect.name
-        listed = [dialect.contracts[name.partition("-")[0]] for name in scenario.instruments]
+        listed = [dialect.contract(name.partition("-")[0]) for name in scenario.instruments]
         self.board = Board({contract.symbol: contract for contract in listed})
         self.markets = {c.symbol: Market(scenario, dialect.name, c) for c in listed}
         self.feeds = {symbol: market.feed for symbol, market in self.markets.items()}
@@ -73,7 +73,7 @@ class Exchange:
         self.clock.start_ns = now_ns
 
     def symbol(self, instrument: str) -> str:
-        return self.dialect.contracts[instrument.partition("-")[0]].symbol
+        return self.dialect.contract(instrument.partition("-")[0]).symbol
 
     def connect(self, path: str, headers: Mapping[str, str], now_ns: int) -> Talk:
         """A client's websocket is open."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perptape.events import MS, NS
-from perptape.sims.scenario import COINS, Episode, Scenario
+from perptape.sims.scenario import COINS, Episode, Scenario, model_of
 
 BLOCK_NS = NS // 4
 STEP_NS = 10 * MS  # between two nodes of the efficient price
@@ -115,7 +115,7 @@ class Path:
 
     def __init__(self, seed: int, base: str) -> None:
         self._key = (seed, zlib.crc32(f"{base}-USDT-PERP".encode()))
-        coin = COINS[base]
+        coin = COINS[model_of(base)]
         self._step = coin.volatility_bps / BPS * (STEP_NS / NS) ** 0.5
         self.typical_move = self._step * STEPS**0.5
         """Standard deviation of the log price over one block."""

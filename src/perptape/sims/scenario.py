@@ -4,6 +4,7 @@ Times are given as ``"12s"``, ``"250ms"`` or ``"2m"`` after the scenario's start
 """
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -43,6 +44,15 @@ COINS = {
     "XRP": Coin(0.61, 1.6),
     "DOGE": Coin(0.124, 2.0),
 }
+INVENTED = re.compile(r"COIN[1-9]\d{0,3}")
+"""Further coins, as many as a load wants; each has a path of its own ..."""
+MODEL = "SOL"
+"""... and otherwise the contracts of this one."""
+
+
+def model_of(base: str) -> str:
+    """The coin whose price and contracts one has."""
+    return MODEL if INVENTED.fullmatch(base) else base
 
 
 class Character(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -278,9 +288,12 @@ def duration_ns(text: str, key: str) -> int:
 def instrument_name(text: str) -> str:
     """``BTC-USDT`` is the perpetual ``BTC-USDT-PERP``."""
     base, _, rest = text.upper().partition("-")
-    if base not in COINS or rest not in ("USDT", "USDT-PERP"):
+    if model_of(base) not in COINS or rest not in ("USDT", "USDT-PERP"):
         allowed = ", ".join(f"{coin}-USDT" for coin in COINS)
-        raise BadUsage(f"{text!r} is not simulated; the instruments are {allowed}.")
+        raise BadUsage(
+            f"{text!r} is not simulated; the instruments are {allowed}, "
+            "and COIN1-USDT to COIN9999-USDT."
+        )
     return f"{base}-USDT-PERP"
 
 

@@ -119,8 +119,8 @@ class Schedule:
 
     def _market(self, venue: str, instrument: str) -> str:
         """As the venue lists the coin: ``hyperliquid:BTC-USD-PERP``."""
-        contracts = self._exchanges[venue].dialect.contracts
-        return f"{venue}:{contracts[instrument.partition('-')[0]].instrument}"
+        contract = self._exchanges[venue].dialect.contract(instrument.partition("-")[0])
+        return f"{venue}:{contract.instrument}"
 
     def _tell_struck(self, exchange: Exchange, fault: Fault, struck: Struck) -> None:
         topic = struck.topic
