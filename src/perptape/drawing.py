@@ -6,11 +6,12 @@ import msgspec
 import numpy as np
 
 from perptape.events import NS
-from perptape.findings import Drawn, Market, Pair, Report, Series
+from perptape.findings import FREE, Drawn, Market, Pair, Report, Series
 from perptape.instruments import quote_of
 from perptape.sections.completeness import coalesced
 from perptape.sections.one_pair import funding_words, pair_words
 from perptape.sections.opening import shown_first
+from perptape.sections.ties import tie_words
 from perptape.sections.timing import lead_words
 from perptape.wording import duration, instrument_of, labels, venue_of
 
@@ -66,6 +67,7 @@ def _pair(pair: Pair, report: Report) -> dict[str, object]:
     places = {m.market: k for k, m in enumerate(report.markets)}
     series = report.series_of(pair.sell)
     gap = None if series is None else series.gaps_bps.get((pair.sell, pair.buy))
+    tie = report.tie(pair.sell, pair.buy)
     return {
         "sell": places[pair.sell],
         "buy": places[pair.buy],
@@ -73,10 +75,11 @@ def _pair(pair: Pair, report: Report) -> dict[str, object]:
         "words": pair_words(pair),
         "gap": None if gap is None else _packed(gap, 0.0),
         "mean": pair.gap_bps.mean if pair.gap_bps else None,
-        "break_even": _break_even(pair, report),
+        **_at_fees(pair, report),
         **_deep(pair, series),
         **_lead(pair, report),
         **({} if pair.carry is None else {"funding_words": funding_words(pair, report)}),
+        **({} if tie is None else {"tie_words": tie_words(tie)}),
     }
 
 
@@ -88,6 +91,7 @@ def _deep(pair: Pair, series: Series | None) -> dict[str, object]:
     drawn = [lines.get((pair.sell, pair.buy, sized.notional)) for sized in pair.sizes]
     return {
         "sizes": msgspec.to_builtins(pair.sizes),
+        "tiers": [msgspec.to_builtins(tier.sizes) for tier in pair.tiers],
         "edges": [None if line is None else _packed(line, 0.0) for line in drawn],
         "depth": pair.depth,
         "trusted": duration(pair.trusted_s),
@@ -114,11 +118,27 @@ def _lead(pair: Pair, report: Report) -> dict[str, object]:
     }
 
 
-def _break_even(pair: Pair, report: Report) -> float | None:
-    """Give the gap in bps that pays both taker fees: (1 + buyer's) / (1 - seller's) - 1."""
-    taker = {f.venue: f.taker for f in report.provenance.fees}
+def _at_fees(pair: Pair, report: Report) -> dict[str, object]:
+    """Give for each tier the gap in bps that pays both taker fees, and by what an edge is scaled.
+
+    Over 1 the edge is (bid / ask) (1 - fee to sell) / (1 + fee to buy): at other fees it is another
+    multiple of the same.
+    """
+    kept = [_kept(pair, tier, report) for tier in report.choice.tiers or (None,)]
+    return {
+        "break_evens": [None if k is None else 1e4 * (1 / k - 1) for k in kept],
+        "scales": [None if k is None or kept[0] is None else k / kept[0] for k in kept],
+    }
+
+
+def _kept(pair: Pair, tier: str | None, report: Report) -> float | None:
+    """Give what both taker fees leave of a ratio of bid to ask."""
+    if tier == FREE:
+        return 1.0
+    told = report.provenance
+    taker = {f.venue: f.taker for f in told.tiers.get(tier or "", told.fees)}
     sell, buy = taker.get(venue_of(pair.sell)), taker.get(venue_of(pair.buy))
-    return None if sell is None or buy is None else 1e4 * ((1 + buy) / (1 - sell) - 1)
+    return None if sell is None or buy is None else (1 - sell) / (1 + buy)
 
 
 def _middle(*drawn: Drawn) -> float:

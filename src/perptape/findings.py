@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from perptape.events import NS
 
 ABSENT = "not recorded"
+FREE = "no fees"
+"""The tier of nobody: what fees take can be told from it."""
 EXPECTED = frozenset({"start", "shutdown", ABSENT})
 """Reasons of untrusted time that take nothing from what was recorded."""
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from perptape.align import TIME
 from perptape.findings import (
+    FREE,
     Capacity,
     Choice,
     Delayed,
@@ -44,7 +45,6 @@ MOST_TOP_ROWS = 5_000_000
 """Without books, of so many quotes nothing is asked about sizes: their depth is a level."""
 MOST_FREE_ROWS = 20_000_000
 """Of more updates it is not asked what would be left without fees: that never closes for long."""
-FREE = "no fees"
 CURVE_POINTS = 120
 """A curve of survival has at most so many steps on the page."""
 CHOICE = Choice(NOTIONALS, tuple(map(float, DELAYS_MS)))

@@ -151,7 +151,7 @@ def test_a_chosen_pair_is_told_in_words(opened, deep):
     one.page.select_option("#choice", str(index))
     words = one.page.inner_text("#size-words")
     assert words.startswith("At 10k: edge after both taker fees")
-    assert "9 episodes, 360.4 per trusted hour, 0.5 s long at the median." in words
+    assert "9 episodes, 360.4 per trusted hour (95 %: 164.8 to 684.2), 0.5 s long" in words
     assert "9 takes 20 ms after an opening:" in words
     assert "short the first and long the second earns 0.100 bps" in one.page.inner_text(
         "#funding-words"

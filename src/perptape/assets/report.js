@@ -236,7 +236,7 @@
   }
 
   // ---- sizes and delays ------------------------------------------------------------------------
-  let size = 0, delay = 0; // places in the lists of the page
+  let size = 0, delay = 0, tier = 0; // places in the lists of the page
 
   const money = (v) => {
     if (v == null) return NONE;
@@ -261,9 +261,10 @@
     if (whole < 172800) return Math.floor(whole / 3600) + " h " + two(Math.floor(whole % 3600 / 60)) + " min";
     return Math.floor(whole / 86400) + " d " + two(Math.floor(whole % 86400 / 3600)) + " h";
   };
-  const sizeOf = (pair) => pair && pair.sizes && pair.sizes[size];
+  const sizesOf = (pair) => tier && pair.tiers ? pair.tiers[tier - 1] : pair.sizes;
+  const sizeOf = (pair) => pair && pair.sizes && sizesOf(pair)[size];
   const ofDelay = (list) => (list || []).find((d) => d.delay_ms === page.choice.delays_ms[delay]);
-  const perDay = page.choice && page.pairs.some((p) => (p.sizes || []).some((s) => (s.takes || []).some((t) => t.profit_per_day != null)));
+  const perDay = page.choice && page.pairs.some((p) => [...(p.sizes || []), ...(p.tiers || []).flat()].some((s) => (s.takes || []).some((t) => t.profit_per_day != null)));
 
   // what a cell of the matrix shows, by the class of its link
   const shown = {
@@ -295,21 +296,25 @@
     }
   }
 
+  const afterFees = () => !tier ? "after both taker fees"
+    : page.choice.tiers[tier] === "no fees" ? "without fees" : "after both taker fees of " + page.choice.tiers[tier];
+
   function sizeWords(pair) {
     const found = sizeOf(pair);
     if (!found) return pair.sizes || !page.choice ? "" : "Nothing is known of sizes here: no books, or no sizes of quotes.";
-    const at = "At " + money(found.notional);
+    const at = "At " + money(found.notional) ;
     if (!found.edge_bps) return at + ": no edge, " + (found.reason || "nothing known") + ".";
     const said = [at + (pair.depth === "top" ? " (of one market only the best prices are known)" : "")
-      + ": edge after both taker fees " + bps(found.edge_bps.median) + " at the median, "
+      + ": edge " + afterFees() + " " + bps(found.edge_bps.median) + " at the median, "
       + bps(found.edge_bps.max) + " at best, above zero at " + percent(found.edge_bps.share_positive)
       + " of the updates; both books held the size " + percent(found.depth_share) + " of the time."];
     const open = found.episodes;
     if (open && open.count) {
       said.push((open.count === 1 ? "One episode" : open.count + " episodes")
-        + (open.per_hour != null ? ", " + fixed(open.per_hour, 1) + " per trusted hour" : "")
+        + (open.per_hour != null ? ", " + fixed(open.per_hour, 1) + " per trusted hour"
+          + (open.per_hour_low != null ? " (95 %: " + fixed(open.per_hour_low, 1) + " to " + fixed(open.per_hour_high, 1) + ")" : "") : "")
         + (open.median_s != null ? ", " + seconds(open.median_s) + " long at the median" : "") + ".");
-    } else said.push("It never opened.");
+    } else said.push("It never opened" + (open && open.per_hour_high ? ": with 95 % at most " + fixed(open.per_hour_high, 1) + " times per trusted hour." : "."));
     const taken = ofDelay(found.takes), late = page.choice.delays_ms[delay];
     if (taken && taken.takes) {
       said.push((taken.takes === 1 ? "One take" : taken.takes + " takes") + " " + late + " ms after an opening: "
@@ -435,7 +440,7 @@
   }
 
   function sizeCurve(pair) {
-    const of = (value) => pair.sizes.map((s) => value(s) ?? null);
+    const sizes = sizesOf(pair), of = (value) => sizes.map((s) => value(s) ?? null);
     const edge = (name) => of((s) => s.edge_bps && s.edge_bps[name]);
     const lines = [
       { name: "median, p5 to p95", colour: "gap", values: edge("median"), low: edge("p5"), high: edge("p95") },
@@ -443,7 +448,7 @@
       { name: page.choice.delays_ms[delay] + " ms after it opened, mean", colour: "sell", values: of((s) => (ofDelay(s.delays) || {}).mean_bps) },
     ].filter((line) => line.values.some((v) => v != null));
     if (!lines.length) return;
-    curve("Edge by size", "In bps, after both taker fees, from both books.", {
+    curve("Edge by size", "In bps, " + afterFees() + ", from both books.", {
       x: pair.sizes.map((s, k) => k), labels: pair.sizes.map((s) => money(s.notional)), unit: "",
       xLabel: "size, in quote currency", at: size, rest: size, text: inBps, lines,
     });
@@ -486,7 +491,7 @@
   }
 
   function chooseSize() {
-    for (const [name, value] of [["size", size], ["delay", delay]])
+    for (const [name, value] of [["size", size], ["delay", delay], ["tier", tier]])
       for (const select of document.querySelectorAll("select." + name)) select.value = String(value);
     fillMatrix();
   }
@@ -498,7 +503,8 @@
     const levels = [];
     if (pair.mean != null) levels.push({ value: pair.mean, dash: [6, 4], label: "", name: "mean", text: bps(pair.mean) });
     levels.push({ value: 0, dash: [1, 3], label: "" });
-    if (pair.break_even != null) levels.push({ value: pair.break_even, dash: [2, 3], label: "pays both fees " + bps(pair.break_even) });
+    const paid = pair.break_evens[tier];
+    if (paid != null && paid !== 0) levels.push({ value: paid, dash: [2, 3], label: "pays both fees " + bps(paid) });
     addChart("Ratio: bid of " + sell + " over ask of " + buy + ", in bps from 1",
       [{ name: "gap", colour: "gap", values: drawn(pair.gap, 0) }], "gap", intervals, levels);
   }
@@ -507,8 +513,10 @@
   function edgeChart(pair, intervals) {
     const packed = pair && pair.edges && pair.edges[size];
     if (!packed) return;
-    addChart("Edge in bps at " + money(page.choice.notionals[size]) + ", after both taker fees",
-      [{ name: "edge", colour: "gap", values: drawn(packed, 0) }], "edge", intervals,
+    const values = drawn(packed, 0), scale = pair.scales[tier] ?? NaN; // the same ratio less other fees
+    if (tier) for (const part of Object.values(values)) part.forEach((v, k) => { if (v != null) part[k] = 1e4 * ((1 + v / 1e4) * scale - 1); });
+    addChart("Edge in bps at " + money(page.choice.notionals[size]) + ", " + afterFees(),
+      [{ name: "edge", colour: "gap", values }], "edge", intervals,
       [{ value: 0, dash: [1, 3], label: "" }]);
   }
 
@@ -538,6 +546,7 @@
     byId("pair-words").textContent = pair.words;
     byId("size-words").textContent = sizeWords(pair);
     byId("funding-words").textContent = pair.funding_words || "";
+    byId("tie-words").textContent = pair.tie_words || "";
     showCurves(pair);
     if (sell.axis == null) return;
     useAxis(page.axes[sell.axis]);
@@ -571,10 +580,12 @@
       size = page.choice.notionals.indexOf(page.choice.notional);
       delay = page.choice.delays_ms.indexOf(page.choice.delay_ms);
       chooseSize();
-      for (const name of ["size", "delay"]) {
+      for (const name of ["size", "delay", "tier"]) {
         for (const select of document.querySelectorAll("select." + name)) {
           select.addEventListener("change", () => {
-            if (name === "size") size = Number(select.value); else delay = Number(select.value);
+            if (name === "size") size = Number(select.value);
+            else if (name === "delay") delay = Number(select.value);
+            else tier = Number(select.value);
             chooseSize();
             choose(page.pairs.indexOf(chosen));
           });

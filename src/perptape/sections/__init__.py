@@ -7,7 +7,8 @@ from perptape.sections.opening import opening
 from perptape.sections.pairs import pairs
 from perptape.sections.provenance import provenance
 from perptape.sections.takes import takes
+from perptape.sections.ties import ties
 from perptape.sections.timing import timing
 
-SECTIONS = (opening, completeness, matrix, takes, pairs, one_pair, timing, provenance)
+SECTIONS = (opening, completeness, matrix, takes, pairs, one_pair, timing, ties, provenance)
 """In the order of the page."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from perptape.findings import Pair, Report, Sized, Taken
+from perptape.findings import FREE, Pair, Report, Sized, Taken
 from perptape.instruments import quote_of
 from perptape.wording import (
     MINUS,
@@ -42,7 +42,8 @@ def best(report: Report) -> list[str]:
             f"{at}, after both taker fees, the best was to {legs(pair, names)}: "
             f"{_takes(taken, pair)}."
         )
-    return [first, *_persisted(sized, report), *_sure(pair, taken), *_others(found, names)]
+    free = [] if taken.profit > 0 else _without_fees(report, names)
+    return [first, *_persisted(sized, report), *_sure(pair, taken), *_others(found, names), *free]
 
 
 def earners(report: Report) -> list[Found]:
@@ -72,6 +73,28 @@ def _none(compared: Sequence[Pair], names: Mapping[str, str], report: Report) ->
             f"At {money(size)} {_quote(pair)} nothing was left after both taker fees: the best "
             f"moment ({legs(pair, names)}) was {bps(value)} bps, "
             f"in {duration(pair.trusted_s)} of common trusted time."
+        ),
+        *_without_fees(report, names),
+    ]
+
+
+def _without_fees(report: Report, names: Mapping[str, str]) -> list[str]:
+    """Say what somebody would have to pay less than: what was there before any fee."""
+    found = []
+    for pair in report.pairs:
+        is_ranked = pair.same_quote or pair.rate
+        sized = pair.sized(report.choice.notional, FREE) if is_ranked else None
+        if sized is not None and sized.edge_bps and sized.edge_bps.max is not None:
+            found.append((sized.edge_bps.max, pair))
+    if not found:
+        return []
+    most, pair = max(found, key=lambda f: f[0])
+    if most <= 0:
+        return ["Even without any fees nothing would have been left at that size."]
+    return [
+        (
+            f"Before fees the best moment at that size ({legs(pair, names)}) was {bps(most)} bps: "
+            "both taker fees together would have to be below that."
         )
     ]
 

@@ -104,21 +104,24 @@ def _earned(pair: Pair, choice: Choice, *, per_day: bool) -> float | None:
 
 
 def chooser(report: Report) -> str:
-    """Choose size and delay; the page has it twice, and both say the same."""
+    """Choose size, delay and fees; the page has it twice, and both say the same."""
     if not report.has_sizes:
         return ""
     choice = report.choice
-    sizes = _options([(n, money(n)) for n in choice.notionals], choice.notional)
-    delays = _options([(d, f"{d:g} ms") for d in choice.delays_ms], choice.delay_ms)
+    sizes = _options([(n, money(n)) for n in choice.notionals], [choice.notional])
+    delays = _options([(d, f"{d:g} ms") for d in choice.delays_ms], [choice.delay_ms])
+    names = [(tier, esc(tier)) for tier in choice.tiers]
+    fees = f'<label>Fees <select class="tier">{_options(names, choice.tiers[:1])}</select></label>'
     return (
         f'<div class="choose by"><label>Size <select class="size">{sizes}</select></label>'
-        f'<label>Delay <select class="delay">{delays}</select></label></div>'
+        f'<label>Delay <select class="delay">{delays}</select></label>'
+        f"{fees if len(names) > 1 else ''}</div>"
     )
 
 
-def _options(values: Sequence[tuple[float, str]], chosen: float) -> str:
+def _options(values: Sequence[tuple[object, str]], chosen: Sequence[object]) -> str:
     return "".join(
-        f'<option value="{k}"{" selected" if value == chosen else ""}>{text}</option>'
+        f'<option value="{k}"{" selected" if value in chosen else ""}>{text}</option>'
         for k, (value, text) in enumerate(values)
     )
 

@@ -40,6 +40,7 @@ def one_pair(report: Report) -> str:
         f'<div class="choose">{which}<div class="zoom">{zoom}</div></div>'
         f"{chooser(report)}"
         '<p id="pair-words"></p><p id="size-words"></p><p id="funding-words"></p>'
+        '<p id="tie-words"></p>'
         f'{STEPS}<p class="at" id="at"></p>'
         '<div id="charts"><noscript>The charts need JavaScript; every number is in the tables.'
         '</noscript></div><div id="curves"></div></section>'

@@ -19,6 +19,10 @@ def provenance(report: Report) -> str:
         + _titled("Tapes", tapes, [_tape(s) for s in p.tapes])
         + _titled("Contracts", contracts, [_contract(c) for c in p.contracts])
         + _titled("Taker fees, base tier unless given", fees, [_fee(f) for f in p.fees])
+        + "".join(
+            _titled(f"Compared with the fees of {esc(tier)}", fees, [_fee(f) for f in of])
+            for tier, of in p.tiers.items()
+        )
         + _titled("Programs", ["<Name", "<Version"], _versions(p.versions))
         + _titled("Parameters", ["<Name", "<Value"], given)
         + f"</section><footer>Made by perptape {esc(p.perptape)}. This page is one file, "

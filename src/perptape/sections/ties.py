@@ -1,0 +1,122 @@
+"""How the prices of two markets hang together: the basis, and where the price is made."""
+
+from collections.abc import Sequence
+
+from perptape.findings import Report, Tie
+from perptape.sections.elements import Row, esc, number_cell, row_head, table, text_cell
+from perptape.wording import NONE, THIN, bps, duration, labels, number, percent
+
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+HALF = 0.5
+SURE, SURE_P = 0.05, 0.001
+WORDS = (
+    '<p class="soft">The basis is the mid of the one market over that of the other. Its half-life '
+    "is the time in which a deviation halves if it returns at all (Ornstein and Uhlenbeck): noise "
+    "within the steps makes it shorter. That it returns is said where the augmented Dickey-Fuller "
+    "test rules out that it never does (5 %). The share of information is how much of the common "
+    "price is made in the first of the two (Hasbrouck): its two bounds are wide where both move "
+    "within the same step; the component share (Gonzalo and Granger) has no bounds. By our receive "
+    "times a slow feed looks like a market that follows.</p>"
+)
+
+
+def ties(report: Report) -> str:
+    """Give a row for each two markets of which anything is known."""
+    known = [t for t in report.ties if t.mean_bps is not None]
+    if not known:
+        return ""
+    heads = ["<Market", "<Over", "Basis, mean", "Last", "z-score", "Half-life", "95 % interval"]
+    heads += ["<Returns", "Share of information", "Component", "Steps", "<Not known"]
+    made = table(heads, [_tie(t) for t in known], "stick")
+    label = f"Basis and shares, pair by pair ({len(known)})"
+    return (
+        '<section id="ties"><h2>The basis, and where the price is made</h2>'
+        f"{WORDS}<details><summary>{label}</summary>{made}</details></section>"
+    )
+
+
+def _tie(tie: Tie) -> Row:
+    return [
+        row_head(esc(tie.first)),
+        text_cell(tie.second),
+        number_cell(f"{bps(tie.mean_bps)} {PLUS_MINUS} {bps(tie.std_bps)}"),
+        number_cell(bps(tie.last_bps)),
+        number_cell(number(tie.last_z, 1)),
+        number_cell(NONE if tie.half_life_s is None else duration(tie.half_life_s)),
+        number_cell(_interval(tie)),
+        text_cell(_returns(tie)),
+        number_cell(_shares(tie)),
+        number_cell(percent(tie.component)),
+        number_cell(duration(tie.step_s)),
+        text_cell(_unknown(tie), "wrap"),
+    ]
+
+
+def _interval(tie: Tie) -> str:
+    if tie.half_life_s is None or tie.half_life_low_s is None:
+        return NONE
+    high = "any" if tie.half_life_high_s is None else duration(tie.half_life_high_s)
+    return f"{duration(tie.half_life_low_s)} to {high}"
+
+
+def _returns(tie: Tie) -> str:
+    if tie.adf_p_value is None:
+        return NONE
+    p = f"p < {SURE_P:g}" if tie.adf_p_value < SURE_P else f"p = {tie.adf_p_value:.2g}"
+    return f"{'yes' if tie.adf_p_value < SURE else 'not sure'}, {p}"
+
+
+def _shares(tie: Tie) -> str:
+    if tie.share_low is None or tie.share_high is None:
+        return NONE
+    return f"{_percent(tie.share_low)} to {_percent(tie.share_high)}{THIN}%"
+
+
+def _percent(share: float) -> str:
+    return number(100 * share, 0)
+
+
+def _unknown(tie: Tie) -> str:
+    reasons = [r for r in (tie.reason, tie.shares_reason) if r]
+    return "; ".join(dict.fromkeys(reasons)) or NONE
+
+
+# ---- in a sentence ------------------------------------------------------------------------------
+
+
+def tie_words(tie: Tie) -> str:
+    """Say the basis of two markets, and where the price is made, for above their charts."""
+    if tie.mean_bps is None:
+        return ""
+    names = labels(tie.first, tie.second)
+    return " ".join([_lying(tie, names), *_returning(tie), *_made(tie, names)])
+
+
+def _lying(tie: Tie, names: Sequence[str]) -> str:
+    last = f", {bps(tie.last_bps)} at the end"
+    z = "" if tie.last_z is None else f" (z-score {number(tie.last_z, 1)})"
+    return (
+        f"Basis, mid of {names[0]} over mid of {names[1]}: {bps(tie.mean_bps)} {PLUS_MINUS} "
+        f"{bps(tie.std_bps)} bps{last}{z}."
+    )
+
+
+def _returning(tie: Tie) -> list[str]:
+    if tie.half_life_s is None:
+        return []
+    if tie.half_life_high_s is None:
+        return ["That it returns to its mean is not sure from this."]
+    halves = f"A deviation halves in {duration(tie.half_life_s)} (95{THIN}%: {_interval(tie)})"
+    return [f"{halves}, looked at every {duration(tie.step_s)}."]
+
+
+def _made(tie: Tie, names: Sequence[str]) -> list[str]:
+    if tie.share_low is None or tie.share_high is None:
+        return []
+    said = f"Of the common price {_shares(tie)} is made on {names[0]} (share of information"
+    said += "" if tie.component is None else f"; component share {percent(tie.component)}"
+    if tie.share_low > HALF:
+        return [f"{said}): more than on {names[1]}."]
+    if tie.share_high < HALF:
+        return [f"{said}): less than on {names[1]}."]
+    return [f"{said}): it does not say on which more."]
