@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from perptape.measures.persistence import edge_persistence
     from perptape.measures.price_discovery import price_discovery
     from perptape.measures.rates import episode_rate
+    from perptape.measures.retimed import retimed
     from perptape.measures.settlements import settlements
     from perptape.measures.survival import survival
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
@@ -50,6 +51,7 @@ __all__ = [
     "on_our_clock",
     "open",
     "price_discovery",
+    "retimed",
     "settlements",
     "survival",
     "zscores",
@@ -70,6 +72,7 @@ _HOMES = {
     "on_our_clock": ("perptape.measures.clocks", "on_our_clock"),
     "open": ("perptape.recording", "Recording"),
     "price_discovery": ("perptape.measures.price_discovery", "price_discovery"),
+    "retimed": ("perptape.measures.retimed", "retimed"),
     "settlements": ("perptape.measures.settlements", "settlements"),
     "survival": ("perptape.measures.survival", "survival"),
     "zscores": ("perptape.measures.basis", "zscores"),

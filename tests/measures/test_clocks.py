@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 
 import perptape as pt
 from perptape.measures.envelope import Envelope
-from perptape.measures.round_trips import MOST_SKEW
+from perptape.measures.round_trips import MOST_SKEW, Course
 
 from .tape import ledger, quotes
 
@@ -90,6 +90,31 @@ def test_the_bound_holds_at_minus_37_ms_and_20_ppm_and_heavy_tails(seed):
     assert venue["skew_high_ppm"] - venue["skew_low_ppm"] < 1
     assert venue["offset_ms"] - venue["error_ms"] <= -37
     assert venue["offset_ms"] + venue["error_ms"] >= -37 + 20e-6 * 86_000_000
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bounds_that_narrow_each_other_hold_too(seed):
+    """A window a minute holds one answer, often a slow one; its neighbours know better."""
+    found = pt.clocks(trips(asked(24, offset_ms=-37, skew_ppm=20, seed=seed)), window_s=60)
+    course = Course.of(found.windows, "a")
+    narrow = course.tightened()
+    moments = np.linspace(course.ts[0], course.ts[-1], 5000).astype(np.int64)
+    offset_ms, error_ms = narrow.at(moments)
+    inside = np.abs(offset_ms - truth(moments, -37, 20) / MS) <= error_ms
+    assert inside.mean() >= 0.95
+    assert (narrow.error_ms <= course.error_ms + 1e-6).all()
+    assert narrow.error_ms.max() < course.error_ms.max() / 5 and narrow.error_ms.max() < 30
+
+
+def test_bounds_that_contradict_each_other_are_left_alone():
+    """A step within one slow answer, which hides it from the windows beside it."""
+    rows = [(T0 + s * NS, T0 + s * NS + step * MS, T0 + s * NS + 2 * MS) for s, step in
+            ((0, 1), (60, 1), (180, 401), (240, 401))]  # fmt: skip
+    rows.insert(2, (T0 + 120 * NS, T0 + 120 * NS + 500 * MS, T0 + 121 * NS))
+    found = pt.clocks(trips(rows), window_s=60)
+    course = Course.of(found.windows, "a")
+    assert found.venues["steps"][0] == 0
+    assert np.allclose(course.tightened().error_ms, course.error_ms)
 
 
 delays_ms = st.floats(0, 500, allow_nan=False)

@@ -119,6 +119,20 @@ class Course(NamedTuple):
         offset = np.interp(ts - self.ts[0], self.ts - self.ts[0], self.offset_ms)
         return offset, error + MOST_SKEW * outside_ns / MS
 
+    def tightened(self) -> "Course":
+        """Narrow each bound by those of the other windows of its run.
+
+        What was known for sure at one moment is known at another but for ``MOST_SKEW``. Where that
+        contradicts itself a step went unseen, and the run stays as it is.
+        """
+        low, high = self.offset_ms - self.error_ms, self.offset_ms + self.error_ms
+        for run in np.unique(self.number):
+            own = self.number == run
+            least, most = -_spread(self.ts[own], -low[own]), _spread(self.ts[own], high[own])
+            if (least <= most).all():
+                low[own], high[own] = least, most
+        return self._replace(offset_ms=(low + high) / 2, error_ms=(high - low) / 2)
+
     def longest(self) -> "Course":
         """Give the windows of the longest run."""
         if not len(self.ts):
@@ -156,3 +170,12 @@ class Course(NamedTuple):
         if not all(end.success for end in ends):
             return None
         return 1000 * float(ends[0].x[1]), 1000 * float(ends[1].x[1])  # of ms per s
+
+
+def _spread(ts: Ints, most_ms: Floats) -> Floats:
+    """Let each upper bound hold for the others too, wider by what clocks may drift meanwhile."""
+    grown = MOST_SKEW * (ts - ts[0]) / MS
+    forward = np.minimum.accumulate(most_ms - grown) + grown
+    back = np.minimum.accumulate((most_ms + grown)[::-1])[::-1] - grown
+    found: Floats = np.minimum(forward, back)
+    return found
