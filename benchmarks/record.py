@@ -9,10 +9,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import msgspec
-from burst_server import serving
+from burst_server import read_frames, serving
 from machine import append_result
 from recorders import CLIENTS, Took
 
@@ -46,7 +47,7 @@ def measure(
     runs: dict[str, list[Took]] = {name: [] for name in CLIENTS}
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(recording, frames, Path(folder), tls=tls) as (url, ca),
+        serving(partial(read_frames, recording, frames), Path(folder), tls=tls) as (url, ca),
     ):
         for _ in range(rounds):
             for name in CLIENTS:

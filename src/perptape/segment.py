@@ -14,7 +14,6 @@ from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
-import numpy.ma  # pyarrow would, 40 ms into a recording
 import pyarrow as pa
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
@@ -180,19 +179,26 @@ def _columns(batch: Batch) -> list[pa.Array]:
     mono = (
         pa.nulls(n, pa.int64())
         if batch.ts_mono is None
-        else pa.array(np.diff(batch.ts_mono - batch.ts_recv, prepend=np.int64(0)))
+        else _column(np.diff(batch.ts_mono - batch.ts_recv, prepend=np.int64(0)))
     )
     return [
-        pa.array(batch.wire),
-        pa.array(batch.kind),
-        pa.array(np.diff(batch.ts_recv, prepend=np.int64(0))),
+        _column(batch.wire),
+        _column(batch.kind),
+        _column(np.diff(batch.ts_recv, prepend=np.int64(0))),
         mono,
-        pa.array(lengths.astype(np.uint32)),
-        pa.array((batch.wire_size - lengths).astype(np.int32)),
+        _column(lengths.astype(np.uint32)),
+        _column((batch.wire_size - lengths).astype(np.int32)),
         pa.LargeBinaryArray.from_buffers(
             pa.large_binary(), n, [None, pa.py_buffer(cuts), pa.py_buffer(batch.payload)]
         ),
     ]
+
+
+def _column(values: NDArray[np.integer]) -> pa.Array:
+    """Take an array as it lies in memory: ``pa.array`` would import pandas to rule it out."""
+    whole = np.ascontiguousarray(values)
+    type_ = pa.from_numpy_dtype(whole.dtype)
+    return pa.Array.from_buffers(type_, len(whole), [None, pa.py_buffer(whole)])
 
 
 def decode(message: memoryview, mark: Mark) -> Batch:
