@@ -61,6 +61,23 @@ class Expected(msgspec.Struct, frozen=True, omit_defaults=True):
     """When it is paid next."""
 
 
+class Timed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """By which time a market was analysed, where the venues' own was asked for."""
+
+    on: str
+    """``event`` or ``send``: the venue's, put on our clock; ``recv``: when we heard."""
+    error_ms: float | None = None
+    """How wrong that may be."""
+    reason: str | None = None
+    """Why it could not be the venue's."""
+    unstamped: int = 0
+    """Rows on trusted time without a stamp; placed as the row before."""
+    early: int = 0
+    """Stamped later than they came, by more than the clock may be wrong; placed as they came."""
+    late: int = 0
+    """Came too late to be put in order; the time they were missing is not trusted."""
+
+
 class Market(msgspec.Struct, frozen=True, omit_defaults=True):
     """An instrument on a venue: how much of it was heard."""
 
@@ -78,6 +95,7 @@ class Market(msgspec.Struct, frozen=True, omit_defaults=True):
     clock_offset_ms: float | None = None
     """The venue's clock less ours, right to ``clock_error_ms``."""
     clock_error_ms: float | None = None
+    clock: Timed | None = None
     funding: Expected | None = None
 
     @property
@@ -284,6 +302,10 @@ class Pair(msgspec.Struct, frozen=True, omit_defaults=True):
     """The same at other fees."""
     capacity: Capacity | None = None
     carry: Carry | None = None
+    clock_error_ms: float | None = None
+    """On the venues' own time: how wrong the two may be against each other."""
+    unresolved_delays_ms: tuple[float, ...] = ()
+    """Those of the choice that are shorter than that: they cannot be told apart."""
     reason: str | None = None
     """Why there is no number, where there is none."""
 
