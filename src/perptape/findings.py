@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from perptape.events import NS
 
 ABSENT = "not recorded"
+BASE = "base"
+"""The tier of fees that everybody has."""
 FREE = "no fees"
 """The tier of nobody: what fees take can be told from it."""
 EXPECTED = frozenset({"start", "shutdown", ABSENT})

@@ -12,7 +12,7 @@ import polars as pl
 from perptape import __version__, tables
 from perptape.errors import BadUsage
 from perptape.fees import base_fees, read_fees
-from perptape.findings import Contract, Fee, Provenance, Source
+from perptape.findings import BASE, Contract, Fee, Provenance, Source
 from perptape.instruments import nearest
 from perptape.manifest import NAME as MANIFEST
 from perptape.tape import Tape
@@ -21,7 +21,6 @@ COMPUTED_BY = ("numba", "numpy", "polars", "scipy", "statsmodels")
 NAMED = 3
 """Files of an import; their manifest has all."""
 Tiers = Mapping[str, Mapping[str, Fee]]
-BASE_TIER = "base"
 FEE_AT_MOST = 0.05
 """A larger fee is one written in percent or in basis points."""
 
@@ -36,7 +35,7 @@ def fee_tiers(path: Path | None) -> dict[str, dict[str, Fee]]:
     """
     known = {v: Fee(v, f.taker, f.source, f.date) for v, f in base_fees().items()}
     if path is None:
-        return {BASE_TIER: known}
+        return {BASE: known}
     try:
         own = _own_tiers(path)
     except OSError as error:
@@ -52,7 +51,7 @@ def fee_tiers(path: Path | None) -> dict[str, dict[str, Fee]]:
                 "0.055 % is 0.00055."
             )
     named = {tier: known | {fee.venue: fee for fee in fees} for tier, fees in own.items()}
-    return named if BASE_TIER in named else {**named, BASE_TIER: known}
+    return named if BASE in named else {**named, BASE: known}
 
 
 def check_fees(tiers: Tiers, venues: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from perptape.findings import FREE, Pair, Report, Sized, Taken
+from perptape.findings import BASE, FREE, Pair, Report, Sized, Taken
 from perptape.instruments import quote_of
 from perptape.wording import (
     MINUS,
@@ -34,12 +34,12 @@ def best(report: Report) -> list[str]:
     at = f"At {money(choice.notional)} {_quote(pair)} and {choice.delay_ms:g}{THIN}ms"
     if taken.profit <= 0:
         first = (
-            f"{at}, after both taker fees, no pair earned anything: the least bad was to "
+            f"{at}, after {_fees(report)}, no pair earned anything: the least bad was to "
             f"{legs(pair, names)}, {_takes(taken, pair)}."
         )
     else:
         first = (
-            f"{at}, after both taker fees, the best was to {legs(pair, names)}: "
+            f"{at}, after {_fees(report)}, the best was to {legs(pair, names)}: "
             f"{_takes(taken, pair)}."
         )
     free = [] if taken.profit > 0 else _without_fees(report, names)
@@ -70,7 +70,7 @@ def _none(compared: Sequence[Pair], names: Mapping[str, str], report: Report) ->
     value, pair = max(tops, key=lambda t: t[0])
     return [
         (
-            f"At {money(size)} {_quote(pair)} nothing was left after both taker fees: the best "
+            f"At {money(size)} {_quote(pair)} nothing was left after {_fees(report)}: the best "
             f"moment ({legs(pair, names)}) was {bps(value)} bps, "
             f"in {duration(pair.trusted_s)} of common trusted time."
         ),
@@ -97,6 +97,11 @@ def _without_fees(report: Report, names: Mapping[str, str]) -> list[str]:
             "both taker fees together would have to be below that."
         )
     ]
+
+
+def _fees(report: Report) -> str:
+    tier = next(iter(report.choice.tiers), BASE)
+    return "both taker fees" if tier == BASE else f"both taker fees ({tier})"
 
 
 def _takes(taken: Taken, pair: Pair) -> str:

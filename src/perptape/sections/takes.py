@@ -153,7 +153,7 @@ def _per_day(taken: Taken) -> str:
 
 # ---- other fees ---------------------------------------------------------------------------------
 
-AT_FEES = ("median", "best", "Episodes per hour", "Earned", "Per trusted day")
+AT_FEES = ("median", "best", "per hour", "Earned")
 
 
 def _other_fees(pairs: Sequence[Pair], report: Report) -> str:
@@ -175,6 +175,8 @@ def _other_fees(pairs: Sequence[Pair], report: Report) -> str:
     body = "".join(f"<tr>{_at_fees(p, report, markets)}</tr>" for p in rows)
     return (
         f"<details><summary>The same at other fees: {esc(listed(tiers))}</summary>"
+        '<p class="soft">Median and best edge in bps, episodes per trusted hour, and what was '
+        "earned in quote currency.</p>"
         '<div class="scroll wide stick" tabindex="0"><table class="sortable"><thead>'
         f"<tr><th></th><th></th>{groups}</tr>"
         '<tr><th scope="col" class="text">Sell on</th><th scope="col" class="text">Buy on</th>'
@@ -196,13 +198,11 @@ def _at_fees(pair: Pair, report: Report, markets: Sequence[str]) -> str:
         edge, open_ = sized.edge_bps or Spread(), sized.episodes
         taken = sized.taken(choice.delay_ms)
         profit = None if taken is None else taken.profit
-        day = None if taken is None else taken.profit_per_day
         cells += [
             number_cell(bps(edge.median), edge.median, first=True),
             number_cell(bps(edge.max), edge.max),
             number_cell(*_hourly(open_)),
             number_cell(NONE if profit is None else signed(profit), profit),
-            number_cell(NONE if day is None else signed(day), day),
         ]
     return "".join(cells)
 

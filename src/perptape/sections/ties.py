@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from perptape.findings import Report, Tie
-from perptape.sections.elements import Row, esc, number_cell, row_head, table, text_cell
+from perptape.sections.elements import Row, name, number_cell, row_head, table, text_cell
 from perptape.wording import NONE, THIN, bps, duration, labels, number, percent
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
@@ -25,30 +25,54 @@ def ties(report: Report) -> str:
     known = [t for t in report.ties if t.mean_bps is not None]
     if not known:
         return ""
-    heads = ["<Market", "<Over", "Basis, mean", "Last", "z-score", "Half-life", "95 % interval"]
-    heads += ["<Returns", "Share of information", "Component", "Steps", "<Not known"]
-    made = table(heads, [_tie(t) for t in known], "stick")
-    label = f"Basis and shares, pair by pair ({len(known)})"
+    markets = [m.market for m in report.markets]
+    basis = ["<Market", "<Over", "Mean, bps", "Deviation", "Last", "z-score", "Half-life"]
+    basis += ["95 % interval", "<Returns", "Steps"]
+    made = ["<Share of", "<Beside", "Bounds", "Middle", "Component", "Correlation", "Windows"]
+    made += ["<Not known"]
+    label = f"pair by pair ({len(known)})"
     return (
-        '<section id="ties"><h2>The basis, and where the price is made</h2>'
-        f"{WORDS}<details><summary>{label}</summary>{made}</details></section>"
+        f'<section id="ties"><h2>The basis, and where the price is made</h2>{WORDS}'
+        f"<details><summary>The basis, {label}</summary>"
+        f"{table(basis, [_basis(t, markets) for t in known], 'stick')}</details>"
+        f"<details><summary>Where the price is made, {label}</summary>"
+        f"{table(made, [_made_in(t, markets) for t in known], 'stick')}</details></section>"
     )
 
 
-def _tie(tie: Tie) -> Row:
+def _basis(tie: Tie, markets: Sequence[str]) -> Row:
     return [
-        row_head(esc(tie.first)),
-        text_cell(tie.second),
-        number_cell(f"{bps(tie.mean_bps)} {PLUS_MINUS} {bps(tie.std_bps)}"),
+        *_names(tie, markets),
+        number_cell(bps(tie.mean_bps)),
+        number_cell(bps(tie.std_bps)),
         number_cell(bps(tie.last_bps)),
         number_cell(number(tie.last_z, 1)),
         number_cell(NONE if tie.half_life_s is None else duration(tie.half_life_s)),
         number_cell(_interval(tie)),
-        text_cell(_returns(tie)),
-        number_cell(_shares(tie)),
-        number_cell(percent(tie.component)),
+        text_cell(_returns(tie), "wrap"),
         number_cell(duration(tie.step_s)),
-        text_cell(_unknown(tie), "wrap"),
+    ]
+
+
+def _made_in(tie: Tie, markets: Sequence[str]) -> Row:
+    error = "" if tie.share_error is None else f" {PLUS_MINUS} {_percent(tie.share_error)}"
+    middle = NONE if tie.share_mid is None else f"{_percent(tie.share_mid)}{error}{THIN}%"
+    apart = f", {tie.windows_apart} left out" if tie.windows_apart else ""
+    return [
+        *_names(tie, markets),
+        number_cell(_shares(tie)),
+        number_cell(middle),
+        number_cell(percent(tie.component)),
+        number_cell(number(tie.correlation, 2)),
+        number_cell(f"{tie.windows}{apart}"),
+        text_cell(tie.shares_reason or NONE, "wrap"),
+    ]
+
+
+def _names(tie: Tie, markets: Sequence[str]) -> Row:
+    return [
+        row_head(name(tie.first, markets)),
+        f'<td class="text">{name(tie.second, markets)}</td>',
     ]
 
 
@@ -61,7 +85,7 @@ def _interval(tie: Tie) -> str:
 
 def _returns(tie: Tie) -> str:
     if tie.adf_p_value is None:
-        return NONE
+        return tie.reason or NONE
     p = f"p < {SURE_P:g}" if tie.adf_p_value < SURE_P else f"p = {tie.adf_p_value:.2g}"
     return f"{'yes' if tie.adf_p_value < SURE else 'not sure'}, {p}"
 
@@ -74,11 +98,6 @@ def _shares(tie: Tie) -> str:
 
 def _percent(share: float) -> str:
     return number(100 * share, 0)
-
-
-def _unknown(tie: Tie) -> str:
-    reasons = [r for r in (tie.reason, tie.shares_reason) if r]
-    return "; ".join(dict.fromkeys(reasons)) or NONE
 
 
 # ---- in a sentence ------------------------------------------------------------------------------
