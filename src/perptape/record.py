@@ -75,8 +75,6 @@ class Summary(msgspec.Struct, frozen=True):
     markets: tuple[MarketStatus, ...]
     heard: bool
     """Some market gave a data frame; if none did, nothing was recorded."""
-    trouble: str | None = None
-    """What is wrong with the disk."""
     signal: int | None = None
     """What ended it before its time."""
 
@@ -173,7 +171,6 @@ class Recorder:
             seconds=(self.clock.mono() - begun) / NS,
             markets=markets,
             heard=any(market.frames for market in markets),
-            trouble=self.tape.trouble,
         )
 
     async def _attend(self) -> None:

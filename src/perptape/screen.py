@@ -17,7 +17,7 @@ from rich.text import Text
 
 from perptape import verify
 from perptape.board import Board, Say, is_terminal
-from perptape.errors import Failed, NothingRecorded
+from perptape.errors import NothingRecorded
 from perptape.events import CHANNELS, NS
 from perptape.importers import ImportSummary
 from perptape.plan import Choice
@@ -196,8 +196,6 @@ def record(choice: Choice, *, as_json: bool, say: Say) -> int:
     """
     with Board(choice.tape, as_json=as_json, say=say) as board:
         done = run(choice.plan, choice.tape, sync_ms=choice.sync_ms, status=board.show)
-    if done.trouble:
-        raise Failed(f"{done.trouble} What could be written is in {choice.tape}.")
     if not done.heard and done.signal is None:
         raise NothingRecorded(_nothing(done))
     tell(_summary(done, choice.tape) if done.heard else _nothing(done), as_json=as_json)

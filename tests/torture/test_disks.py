@@ -101,6 +101,21 @@ def test_a_disk_full_and_freed_again(torture, mounted, tmp_path, figures):
     )
 
 
+def test_a_disk_freed_at_the_very_end(torture, mounted, calm, tmp_path):
+    """It was full a moment ago, and nobody has tried since: all is written, so all is well."""
+    disk = mounted("size=24m")
+    words = [*BOTH, *calm.urls, "--tape", disk / "tape"]
+    with torture.Recorder(tmp_path / "r", words, bounds=SMALL_TAIL) as recorder:
+        recorder.live(4)
+        fill(disk / "ballast")
+        torture.until(lambda: fill(disk / "ballast") or notes(recorder.tape, "disk"), "trouble")
+        (disk / "ballast").unlink()
+        assert recorder.stop() in {0, 143}, recorder.said
+    torture.no_traceback(recorder.said)
+    assert torture.check(recorder.tape, calm, told=recorder.told)
+    assert Tape(recorder.tape).segments[-1].state == "sealed"
+
+
 def test_a_directory_that_may_only_be_read(torture, mounted, tmp_path, figures):
     disk = mounted("size=1m,ro")
     with torture.Recorder(tmp_path / "r", ["BTC-USDT", "--tape", disk / "tape"]) as recorder:
