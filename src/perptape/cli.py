@@ -171,7 +171,8 @@ def report(  # noqa: PLR0913 - one parameter per flag
         float | None, Parameter(help="Seconds after which a quote is too old to compare.")
     ] = None,
     clock: Annotated[
-        Literal["recv"], Parameter(help="Whose clock aligns the venues: our receive time.")
+        Literal["recv", "event"],
+        Parameter(help="What aligns the venues: our receive time, or their own on our clock."),
     ] = "recv",
     from_: Annotated[
         str | None, Parameter(name="--from", help="From this time (UTC): 2026-11-23T12:00.")
@@ -184,13 +185,13 @@ def report(  # noqa: PLR0913 - one parameter per flag
 
     if not tapes:
         raise BadUsage("report needs a tape: perptape report TAPE.")
-    del clock
     asked = report.Asked(
         tapes=tuple(tapes),
         fees=fees,
         max_age_s=max_age,
         ts_from=moment(from_, "--from"),
         ts_to=moment(to, "--to"),
+        clock=clock,
     )
     with screen.progress("Analysing") as told:
         made = report.build(asked, progress=told)

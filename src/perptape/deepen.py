@@ -8,6 +8,7 @@ import polars as pl
 from msgspec.structs import replace
 
 from perptape import tables
+from perptape.event_time import Moved
 from perptape.events import NS
 from perptape.findings import Heard, Lead, Market, Pair, Report, Series, Tie
 from perptape.instruments import base_of
@@ -41,6 +42,14 @@ class Told(msgspec.Struct, frozen=True):
     """Of all channels."""
     ts_from: int | None
     ts_to: int | None
+    moved: Moved | None = None
+    """Where quotes and books are to be read instead, on the venues' own time."""
+
+    def as_heard(self) -> "Told":
+        """Read by receipt."""
+        if self.moved is None:
+            return self
+        return replace(self, ledger=self.moved.ledger_heard, moved=None)
 
     def coin(self, base: str) -> Coin:
         return Coin(
@@ -54,6 +63,8 @@ class Told(msgspec.Struct, frozen=True):
         )
 
     def scans(self, table: str, base: str) -> list[pl.LazyFrame]:
+        if self.moved is not None and (table, base) in self.moved.frames:
+            return list(self.moved.frames[table, base])
         return [tables.scan(root, table, base=base) for root in self.roots]
 
     def has(self, channel: str, base: str) -> bool:
@@ -165,11 +176,12 @@ def _with_funding(report: Report, place: int, told: Told, fees: Fees) -> Report:
 def _with_clocks(report: Report, told: Told) -> Report:
     quotes = {m.market: m.quotes for m in report.markets}
     busiest = max(report.series, key=lambda s: sum(quotes[m] for m in s.bids))
-    samples, too_large = _samples(told.tapes)
+    moved = told.moved
+    samples, too_large = _samples(told.tapes) if moved is None else (moved.samples, [])
     report = _noted(report, *too_large)
     found: Clocks | None = None
     if len(samples):
-        coin = told.coin(_base(busiest))
+        coin = told.as_heard().coin(_base(busiest))
         found = compared_clocks(samples, coin, recent(coin.quotes)[0])
         report = _with_offsets(report, found)
     every: list[Lead] = []
@@ -177,7 +189,7 @@ def _with_clocks(report: Report, told: Told) -> Report:
     for series in report.series:
         coin = told.coin(_base(series))
         since = recent(coin.quotes)[1]
-        every += leads(coin, found, since)
+        every += leads(coin, found, since, None if moved is None else moved.errors_ms())
         tied += ties(coin, since)
         if since is not None:
             what = f"Clocks, who leads, the basis and where the price of {coin.base} is made"

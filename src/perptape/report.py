@@ -11,9 +11,11 @@ import polars as pl
 from perptape import tables
 from perptape.deepen import Told, deepened
 from perptape.errors import BadUsage, Failed
+from perptape.event_time import moved, with_errors
 from perptape.findings import ABSENT, Fee, Interval, Market, Pair, Report
 from perptape.instruments import base_of
 from perptape.measures import Result, gaps
+from perptape.measures.mids import CLOCKS
 from perptape.origin import check_fees, fee_tiers, provenance
 from perptape.page import to_html
 from perptape.pictures import pictures
@@ -42,6 +44,8 @@ class Asked(msgspec.Struct, frozen=True):
     max_age_s: float | None = None
     ts_from: int | None = None
     ts_to: int | None = None
+    clock: str = "recv"
+    """Whose time aligns the venues: ``recv`` is our receipt, ``event`` their own on our clock."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -68,11 +72,22 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
     _check(asked)
     asked = msgspec.structs.replace(asked, tapes=_once(asked.tapes))
     tiers = fee_tiers(asked.fees)
-    fees = next(iter(tiers.values()))
     heard = _heard(asked, progress)
     check_fees(tiers, heard.ledger["venue"].unique().to_list())
     told = Told(asked.tapes, heard.roots, heard.channels, asked.ts_from, asked.ts_to)
-    found = list(_measured(asked, heard, fees, told))
+    if asked.clock == "recv":
+        return _built(asked, heard, told, tiers)
+    with tempfile.TemporaryDirectory(prefix="perptape-") as place:
+        of = moved(asked.tapes, heard.roots, heard.channels, Path(place))
+        heard = _covered(asked, heard.roots, of.ledger)
+        told = msgspec.structs.replace(told, ledger=of.ledger, moved=of)
+        return with_errors(_built(asked, heard, told, tiers), of)
+
+
+def _built(
+    asked: Asked, heard: Heard, told: Told, tiers: Mapping[str, Mapping[str, Fee]]
+) -> Report:
+    found = list(_measured(asked, heard, next(iter(tiers.values())), told))
     _refuse_silence(asked, found)
     plain = Report(
         ts_from=heard.ts_from,
@@ -94,6 +109,8 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
 
 
 def _check(asked: Asked) -> None:
+    if asked.clock not in CLOCKS:
+        raise BadUsage(f"There is no clock {asked.clock!r}: it is {' or '.join(CLOCKS)}.")
     if asked.max_age_s is not None and not asked.max_age_s > 0:
         raise BadUsage(f"--max-age {asked.max_age_s:g} is no age: give seconds above 0.")
     if asked.ts_from is not None and asked.ts_to is not None and asked.ts_from >= asked.ts_to:
@@ -109,7 +126,10 @@ def _heard(asked: Asked, progress: Progress | None) -> Heard:
     roots = tuple(fresh(tape, progress=progress) for tape in asked.tapes)
     ledgers = [tables.scan(root, "ledger").drop("base", "date", strict=False) for root in roots]
     text = pl.col("venue", "instrument", "channel", "state", "reason").cast(pl.String)
-    channels = pl.concat([one.with_columns(text).collect() for one in ledgers])
+    return _covered(asked, roots, pl.concat([o.with_columns(text).collect() for o in ledgers]))
+
+
+def _covered(asked: Asked, roots: tuple[Path, ...], channels: pl.DataFrame) -> Heard:
     ledger = channels.filter(pl.col("channel") == "quotes").with_columns(
         pl.col("ts_start", "ts_end").cast(pl.Int64)
     )
@@ -126,7 +146,7 @@ def _measured(asked: Asked, heard: Heard, fees: Mapping[str, Fee], told: Told) -
     buckets = _buckets(heard, is_deep=any(with_books(c) or with_sizes(c) for c in coins))
     for base in heard.bases:
         yield gaps(
-            [tables.scan(root, "quotes", base=base) for root in heard.roots],
+            told.scans("quotes", base),
             heard.ledger,
             fees={venue: fee.taker for venue, fee in fees.items()},
             base=base,
@@ -207,7 +227,7 @@ def no_pair(report: Report) -> str:
 
 def _parameters(asked: Asked) -> dict[str, str]:
     age = "none" if asked.max_age_s is None else f"{asked.max_age_s:g} s"
-    given = {"clock": "recv", "oldest quote compared": age, "grid": "100 ms"}
+    given = {"clock": asked.clock, "oldest quote compared": age, "grid": "100 ms"}
     if asked.ts_from is not None:
         given["from (ns)"] = str(asked.ts_from)
     if asked.ts_to is not None:

@@ -21,6 +21,7 @@ from perptape.worth import Coin
 
 MOST_QUOTES = 2_000_000
 """Clocks and leads are told from so many of a coin's quotes at most: the last ones."""
+SIDES = ("first", "second")
 MAX_LAG_MS, STEP_MS = 500.0, 5.0
 STEPS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0, 3600.0)
 WINDOW, MOST_WINDOWS = 3600, 12
@@ -56,20 +57,32 @@ def compared_clocks(samples: pl.DataFrame, of: Coin, quotes: Sequence[pl.LazyFra
     return clocks(samples, quotes=quotes, ledger=of.ledger, base=of.base)
 
 
-def leads(of: Coin, known: Clocks | None, since: int | None) -> tuple[Lead, ...]:
-    """Tell who moves first, by the venues' stamps if all clocks of the coin are known."""
-    offsets = {} if known is None else dict(known.offsets_ms())
+def leads(
+    of: Coin, known: Clocks | None, since: int | None, moved: Mapping[str, float] | None = None
+) -> tuple[Lead, ...]:
+    """Tell who moves first, by the venues' stamps if all clocks of the coin are known.
+
+    ``moved``: the coin's quotes are on the venues' own time, each wrong by up to so much (ms);
+    those that are not named here are on receive time.
+    """
     names = coin(of.ledger, of.base)
     heard = [m for m, spans in names.trusted.items() if spans.total_ns]
-    by_stamp = known is not None and {m.partition(":")[0] for m in heard} <= _stamped(known)
+    venues = {m.partition(":")[0] for m in heard}
+    by_stamp = moved is None and known is not None and venues <= _stamped(known)
+    offsets: Mapping[str, float] | None = None
+    errors: Mapping[str, float] | None = None
+    if moved is not None:
+        offsets, errors = dict.fromkeys(moved, 0.0), moved
+    elif known is not None and by_stamp:
+        offsets, errors = known.offsets_ms(), known.errors_ms()
     total_s = sum(names.trusted[m].total_ns for m in heard) / NS / max(len(heard), 1)
     found = lead_lag(
         list(of.quotes),
         of.ledger,
         base=of.base,
         clock="event" if by_stamp else "recv",
-        offsets_ms=offsets if by_stamp else None,
-        errors_ms=known.errors_ms() if known is not None and by_stamp else None,
+        offsets_ms=offsets,
+        errors_ms=errors,
         max_lag_ms=MAX_LAG_MS,
         step_ms=STEP_MS,
         block_s=min(max(total_s / BLOCKS, LEAST_BLOCK_S), MOST_BLOCK_S),
@@ -78,7 +91,12 @@ def leads(of: Coin, known: Clocks | None, since: int | None) -> tuple[Lead, ...]
     )
     curves = found.curve.partition_by("first", "second", as_dict=True)
     return tuple(
-        _lead(row, curves.get((row["first"], row["second"])), by_stamp=by_stamp)
+        _lead(
+            row,
+            curves.get((row["first"], row["second"])),
+            by_stamp=by_stamp
+            or (moved is not None and {row[m].partition(":")[0] for m in SIDES} <= set(moved)),
+        )
         for row in found.pairs.iter_rows(named=True)
         if row["trusted_s"]
     )
