@@ -12,7 +12,7 @@ from perptape.sections.completeness import coalesced
 from perptape.sections.one_pair import funding_words, pair_words
 from perptape.sections.opening import shown_first
 from perptape.sections.ties import tie_words
-from perptape.sections.timing import lead_words
+from perptape.sections.timing import lead_words, resolution_words
 from perptape.wording import duration, instrument_of, labels, venue_of
 
 
@@ -72,7 +72,7 @@ def _pair(pair: Pair, report: Report) -> dict[str, object]:
         "sell": places[pair.sell],
         "buy": places[pair.buy],
         "labels": labels(pair.sell, pair.buy),
-        "words": pair_words(pair),
+        "words": " ".join(filter(None, (pair_words(pair), resolution_words(pair)))),
         "gap": None if gap is None else _packed(gap, 0.0),
         "mean": pair.gap_bps.mean if pair.gap_bps else None,
         **_at_fees(pair, report),

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from perptape.findings import Clock, Lead, Report
+from perptape.findings import Clock, Lead, Market, Pair, Report
 from perptape.sections.elements import Row, esc, number_cell, row_head, table, text_cell
-from perptape.wording import NONE, THIN, labels, number, percent
+from perptape.wording import NONE, THIN, labels, listed, number, percent
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 CLOCKS = (
@@ -20,13 +20,57 @@ LEADS = (
 )
 
 
+TIMED = (
+    '<p class="soft">Quotes and books are in the order of the venues\' own stamps, put on our '
+    "clock. The bound is how wrong a market's times may be; two markets may be wrong against each "
+    "other by the bounds of both, and what lasts less than that is not resolved. A market whose "
+    "clock or stamps do not allow it stays on the time of receipt.</p>"
+)
+STAMPS = {
+    "event": "its matching time",
+    "send": "its time of sending",
+    "recv": "our receipt",
+}
+
+
 def timing(report: Report) -> str:
-    if not report.clocks and all(lead.lag_ms is None for lead in report.leads):
+    has_leads = any(lead.lag_ms is not None for lead in report.leads)
+    timed = [market for market in report.markets if market.clock is not None]
+    if not (report.clocks or has_leads or timed):
         return ""
     return (
         '<section id="timing"><h2>Clocks, latency, and who moves first</h2>'
-        f"{_clocks(report.clocks)}{_leads(report.leads)}</section>"
+        f"{_timed(timed)}{_clocks(report.clocks)}{_leads(report.leads)}</section>"
     )
+
+
+def _timed(markets: Sequence[Market]) -> str:
+    if not markets:
+        return ""
+    heads = ["<Market", "<Time", "Bound", "Unstamped", "Stamped after it came", "Too late", "<Why"]
+    rows = [
+        [
+            row_head(esc(market.market)),
+            text_cell(STAMPS[clock.on]),
+            number_cell(NONE if clock.error_ms is None else _bound(clock.error_ms)),
+            *(number_cell(number(n, 0)) for n in (clock.unstamped, clock.early, clock.late)),
+            text_cell(clock.reason or NONE, "wrap"),
+        ]
+        for market in markets
+        if (clock := market.clock) is not None
+    ]
+    return TIMED + table(heads, rows, "stick")
+
+
+def resolution_words(pair: Pair) -> str:
+    """Say what the clocks of a pair on the venues' own time do not resolve."""
+    if pair.clock_error_ms is None:
+        return ""
+    said = f"The two markets' times are right to {_bound(pair.clock_error_ms)} of each other"
+    if not pair.unresolved_delays_ms:
+        return f"{said}."
+    short = listed([f"{delay:g}" for delay in pair.unresolved_delays_ms])
+    return f"{said}: what lasts less, as what was left after {short} ms, is not resolved."
 
 
 def _clocks(clocks: Sequence[Clock]) -> str:
