@@ -45,6 +45,8 @@ class Shelf(NamedTuple):
     """[book]: steps to a price of 1, a power of ten; 0 before the first price."""
     origin: Ints
     """[book]: the price of slot 0, in steps."""
+    spare: Floats
+    """[slot]: room to lay a side out anew: callers that count no references make no arrays."""
 
     @classmethod
     def new(cls, books: int) -> "Shelf":
@@ -56,6 +58,7 @@ class Shelf(NamedTuple):
             np.zeros(sides, np.int64),
             np.zeros(books),
             np.zeros(books, np.int64),
+            np.empty(SLOTS),
         )
 
 
@@ -180,11 +183,12 @@ def _in_steps(price: float, scale: float) -> int:
 @compiled
 def _move(shelf: Shelf, side: int, old_origin: int, factor: int) -> None:
     """Lay a side out by the new origin, ``factor`` steps for one of before."""
-    kept = shelf.sizes[side, shelf.low[side] : shelf.high[side]].copy()
-    first = old_origin + shelf.low[side]
+    low, high, kept = shelf.low[side], shelf.high[side], shelf.spare
+    for k in range(low, high):
+        kept[k] = shelf.sizes[side, k]
     clear_side(shelf, side)
-    for k in range(len(kept)):
-        slot = (first + k) * factor - shelf.origin[side >> 1]
+    for k in range(low, high):
+        slot = (old_origin + k) * factor - shelf.origin[side >> 1]
         if kept[k] != 0.0 and 0 <= slot < SLOTS:
             _put(shelf, side, slot, kept[k])
 
