@@ -53,12 +53,16 @@ def main() -> None:
     words.add_argument("--no-save", action="store_true", help="leave RESULTS.md alone")
     given = words.parse_args()
     frames, found = follow(Tape(given.tape))
-    faults = [f for f in read_truth(given.truth) if f.what == "fault"]
+    faults = faults_of(given.truth)
     slack_ns = round(given.slack * NS)
     lines = report(frames, found, faults, slack_ns, show=given.all)
     print("\n".join(lines))
     if not given.no_save:
         append_result("Ledger", "\n".join(lines))
+
+
+def faults_of(truth: Path) -> list[Fact]:
+    return [fact for fact in read_truth(truth) if fact.what == "fault"]
 
 
 def follow(tape: Tape) -> tuple[int, list[Found]]:
