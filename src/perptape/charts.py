@@ -75,11 +75,12 @@ def edge_by_delay(
     """
     rows = _chosen(delays, sell, buy, notional=notional, threshold_bps=threshold_bps)
     figure, (above, below) = _panels(2, (8, 7))
+    ticks = rows["delay_ms"].unique().sort().to_list()
     for k, (label, line) in enumerate(_lines(rows, "notional", "threshold_bps")):
         line = line.sort("delay_ms")  # noqa: PLW2901 - the same line, in order
+        places = [ticks.index(ms) for ms in line["delay_ms"]]
         for axes, column in ((above, "mean_bps"), (below, "share")):
-            _marked(axes, range(len(line)), line[column], label, k)
-    ticks = rows["delay_ms"].unique().sort().to_list()
+            _marked(axes, places, line[column], label, k)
     below.set_xticks(range(len(ticks)), [f"{ms:g}" for ms in ticks])
     below.set_xlabel("delay of both legs, ms")
     below.set_ylim(-0.02, 1.02)
@@ -92,14 +93,15 @@ def edge_by_delay(
 def edge_by_size(edges: pl.DataFrame, sell: str, buy: str) -> "Figure":
     """Draw a pair's edge at each size: its median, from p5 to p95, and its best moment.
 
-    ``edges``: the table of that name of ``edges``; of several tiers of fees each has its lines.
+    ``edges``: the table of that name of ``edges``; of several tiers of fees each has its lines. The
+    size is in the quote currency of the purchase, the edge in bps.
     """
     rows = _chosen(edges, sell, buy)
     figure, (axes,) = _panels(1, (8, 5))
     sizes = rows["notional"].unique().sort().to_list()
     for k, (label, line) in enumerate(_lines(rows, "tier")):
         line = line.sort("notional")  # noqa: PLW2901
-        places = range(len(line))
+        places = [sizes.index(size) for size in line["notional"]]
         low, high = (_floats(line[name]) for name in ("p5_bps", "p95_bps"))
         axes.fill_between(places, low, high, color=_colour(k), alpha=0.2, linewidth=0)
         _marked(axes, places, line["median_bps"], f"{label} median, p5 to p95".strip(), k)
@@ -108,15 +110,17 @@ def edge_by_size(edges: pl.DataFrame, sell: str, buy: str) -> "Figure":
     axes.set_xticks(range(len(sizes)), [f"{size:g}" for size in sizes])
     axes.set_xlabel("size, in the quote currency of the purchase")
     axes.axhline(0, color="#191c1f", linestyle=":", linewidth=1)
-    _titled(axes, f"edge by size: sell {sell}, buy {buy}", "bps, after both taker fees")
+    _titled(axes, f"edge by size: sell {sell}, buy {buy}", "edge, bps, after fees")
     return figure
 
 
-def survival(curve: pl.DataFrame) -> "Figure":
+def survival(curve: pl.DataFrame, sell: str | None = None, buy: str | None = None) -> "Figure":
     """Draw how long episodes last, with bands: ``curve`` of what ``survival`` gives.
 
-    Each group has a line; take those of one pair, or few, with ``filter`` first.
+    Each group has a line; name a pair, or take few with ``filter`` first.
     """
+    if sell is not None and buy is not None:
+        curve = _chosen(curve, sell, buy)
     figure, (axes,) = _panels(1, (8, 5))
     groups = [c for c in curve.columns if c in {"sell", "buy", "threshold_bps", "notional"}]
     for k, (label, line) in enumerate(_lines(curve, *groups)):
@@ -128,7 +132,8 @@ def survival(curve: pl.DataFrame) -> "Figure":
         axes.step(t_s, share, where="post", color=_colour(k), label=label)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("s after it opened")
-    _titled(axes, "how long an episode lasts", "share still open, 95 % band")
+    whose = "" if sell is None or buy is None else f": sell {sell}, buy {buy}"
+    _titled(axes, f"how long an episode lasts{whose}", "share still open, 95 % band")
     return figure
 
 
@@ -243,7 +248,7 @@ def _floats(column: pl.Series) -> NDArray[np.float64]:
     return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def _marked(axes: "Axes", places: range, column: pl.Series, label: str, k: int) -> None:
+def _marked(axes: "Axes", places: Sequence[int], column: pl.Series, label: str, k: int) -> None:
     marker = MARKERS[k % len(MARKERS)]
     axes.plot(places, _floats(column), color=_colour(k), marker=marker, label=label or None)
 

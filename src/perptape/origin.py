@@ -21,6 +21,8 @@ COMPUTED_BY = ("numba", "numpy", "polars", "scipy", "statsmodels")
 NAMED = 3
 """Files of an import; their manifest has all."""
 Tiers = Mapping[str, Mapping[str, Fee]]
+OWN = "own"
+"""A tier to which the user gave no name."""
 FEE_AT_MOST = 0.05
 """A larger fee is one written in percent or in basis points."""
 
@@ -69,13 +71,13 @@ def _own_tiers(path: Path) -> dict[str, list[Fee]]:
     text, source = path.read_text(encoding="utf-8"), f"the user's {path.name}"
     if "[[fee]]" in text:
         told = [Fee(v, f.taker, f.source, f.date) for v, f in read_fees(text).items()]
-        return {path.stem: told}
+        return {OWN: told}
     found = msgspec.toml.decode(text, type=dict[str, float | dict[str, float]])
     tiers = {tier: fees for tier, fees in found.items() if isinstance(fees, dict)}
     lines = {venue: fee for venue, fee in found.items() if not isinstance(fee, dict)}
     return {
         tier: [Fee(venue, taker, source) for venue, taker in (lines | fees).items()]
-        for tier, fees in (tiers or {path.stem: {}}).items()
+        for tier, fees in (tiers or {OWN: {}}).items()
     }
 
 

@@ -146,6 +146,15 @@ def test_an_edge_by_size_leaves_out_what_no_book_held():
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["1000", "10000"]
 
 
+def test_a_delay_of_which_nothing_is_known_leaves_no_shift():
+    rows = [(A, B, 1e3, 0.0, d, 5.0 - d, 0.5) for d in (0.0, 5.0, 20.0)]
+    rows += [(A, B, 1e4, 0.0, d, 4.0, 0.5) for d in (5.0, 20.0)]
+    names = ("sell", "buy", "notional", "threshold_bps", "delay_ms", "mean_bps", "share")
+    figure = charts.edge_by_delay(pl.DataFrame(rows, schema=names, orient="row"), A, B)
+    whole, short = figure.axes[0].lines[:2]
+    assert list(whole.get_xdata()) == [0, 1, 2] and list(short.get_xdata()) == [1, 2]
+
+
 def test_survival_begins_at_one_and_has_a_band():
     episodes = pl.DataFrame(
         {"duration_s": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "censored": [False] * 5 + [True]}

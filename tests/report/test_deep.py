@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from perptape.page import to_html
-from perptape.report import Asked, build
+from perptape.report import Asked, build, pngs
 from perptape.sections.opening import verdict
 from perptape.told import to_json
 
@@ -113,7 +113,9 @@ def test_nothing_left_is_said_so(deep_tape, tmp_path):
     fees = tmp_path / "fees.toml"
     fees.write_text("bybit = 0.01\n")
     _, worth = verdict(build(Asked(tapes=(deep_tape,), fees=fees)))
-    assert "nothing was left after both taker fees: the best moment (sell" in " ".join(worth)
+    said = " ".join(worth)
+    assert "nothing was left after both taker fees (own): the best moment (sell" in said
+    assert "Before fees the best moment at that size (sell on bybit, buy on gateio) was 20" in said
 
 
 # ---- JSON and page ------------------------------------------------------------------------------
@@ -173,6 +175,65 @@ def test_built_twice_it_is_the_same_to_the_byte(deep, deep_tape):
     again = build(Asked(tapes=(deep_tape,)))
     assert to_html(again) == to_html(deep)
     assert to_json(again) == to_json(deep)
+
+
+def test_pictures_of_what_a_pair_was_worth_are_of_those_with_an_edge(deep, tmp_path):
+    written = pngs(deep, tmp_path)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+    pairs = {path.stem for path in written if path.stem.count("__") == 1}
+    assert len(pairs) == 3
+    more = sorted(path.stem for path in written if path.stem not in pairs)
+    sell = "bybit_BTC-USDT-PERP"
+    assert more == [
+        f"{sell}__{buy}_BTC-USDT-PERP__{kind}"
+        for buy in ("gateio", "htx")
+        for kind in ("edge_by_delay", "edge_by_size", "survival")
+    ]
+
+
+def test_without_fees_an_edge_is_the_gap_and_fees_take_from_it(deep):
+    pair = pair_of(deep)
+    free, paid = pair.sized(1e4, "no fees"), pair.sized(1e4)
+    assert free.edge_bps.max == pytest.approx(pair.gap_bps.max, abs=1e-9)
+    assert free.edge_bps.max > paid.edge_bps.max
+    assert free.taken(20).profit > paid.taken(20).profit
+    assert deep.choice.tiers == ("base", "no fees")
+    assert [t.name for t in pair.tiers] == ["no fees"]
+
+
+TIERS = """
+htx = -0.0001
+["vip 3"]
+bybit = 0.0002
+[slow]
+bybit = 0.0009
+"""
+
+
+def test_a_file_has_a_table_for_each_tier_and_its_lines_hold_in_all(deep_tape, tmp_path, deep):
+    file = tmp_path / "fees.toml"
+    file.write_text(TIERS)
+    found = build(Asked(tapes=(deep_tape,), fees=file))
+    pair = pair_of(found)
+    assert found.choice.tiers == ("vip 3", "slow", "base", "no fees")
+    bid, ask = bids("bybit")[0], bids("htx")[1]
+    for tier, sold in ((None, 2e-4), ("slow", 9e-4)):
+        edge = 1e4 * (bid * (1 - sold) / (ask * (1 - 1e-4)) - 1)
+        assert pair.sized(1e4, tier).edge_bps.max == pytest.approx(edge.max(), abs=1e-9)
+    assert pair.sized(1e4, "base").edge_bps == pair_of(deep).sized(1e4).edge_bps
+    assert found.provenance.parameters["taker fees"] == "tier vip 3"
+    assert {f.venue: f.taker for f in found.provenance.tiers["slow"]}["bybit"] == 9e-4
+    assert "after both taker fees (vip 3), the best was" in " ".join(verdict(found)[1])
+
+
+def test_the_basis_is_told_with_its_step_and_what_is_not_known_of_it(deep):
+    tie = deep.tie("htx:BTC-USDT-PERP", "gateio:BTC-USDT-PERP")
+    assert (tie.first[:6], tie.step_s, tie.samples) == ("gateio", 0.1, 900)
+    assert tie.mean_bps == pytest.approx(1e4 * np.log(59_999 / 60_000), abs=1e-3)
+    assert tie.half_life_high_s is None and "not ruled out" in tie.reason
+    assert tie.share_low is None and tie.shares_reason == "a market hardly moved"
+    page = to_html(deep)
+    assert "The basis, pair by pair (3)" in page and "a market hardly moved" in page
 
 
 def test_the_page_ranks_what_could_be_taken(deep):
