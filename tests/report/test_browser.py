@@ -145,6 +145,25 @@ def test_a_size_and_a_delay_can_be_chosen(opened, deep):
     assert one.wrong == []
 
 
+def test_other_fees_can_be_chosen(opened, deep):
+    one, _ = opened(deep, viewport={"width": 1200, "height": 900})
+    page = one.page
+    index = next(k for k, p in enumerate(deep.pairs) if (p.sell[:5], p.buy[:3]) == ("bybit", "htx"))
+    page.select_option("#choice", str(index))
+    page.check("#by-edge")
+    page.locator("select.tier").first.select_option("1")
+    assert page.locator("select.tier").last.input_value() == "1"
+    free = deep.pairs[index].sized(1e4, "no fees")
+    assert page.inner_text(f"a.edge[data-pair='{index}']") == f"{free.edge_bps.median:.3f}".replace(
+        "-", "\N{MINUS SIGN}"
+    )
+    words = page.inner_text("#size-words")
+    assert words.startswith("At 10k: edge without fees") and f"{free.edge_bps.max:.2f} bps" in words
+    assert "Edge in bps at 10k, without fees" in page.locator("#charts h3").all_inner_texts()
+    assert page.inner_text("#tie-words").startswith("Basis, mid of bybit over mid of htx:")
+    assert len(one.inks()) >= 6 and one.wrong == []
+
+
 def test_a_chosen_pair_is_told_in_words(opened, deep):
     one, _ = opened(deep, viewport={"width": 1200, "height": 900})
     index = next(k for k, p in enumerate(deep.pairs) if (p.sell[:5], p.buy[:3]) == ("bybit", "htx"))
