@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perptape import importers, lanes, ledger, tabulate
+from perptape import gather, importers, lanes, ledger, tabulate
 from perptape.columns import columns
 from perptape.events import CHANNELS, MS, NS, Kind, Note, Opened, RestAnswer, Subscription
 from perptape.ledger import Heard, Ledger
@@ -293,7 +293,7 @@ def tables(rows, terms):
     found = {}
     for event, heard in rows.items():
         if len(heard):
-            seq, ts, at, events = tabulate._in_columns(heard)  # noqa: SLF001
+            events, seq, ts, at = gather._in_columns(heard)  # noqa: SLF001
             made, counts = columns(CHANNELS[event], events, terms, at)
             assert len(seq) == len(ts) == len(at)
             found[event] = (pa.table(made), counts if counts is None else counts.tolist())

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perptape import runs as on_disk
-from perptape import tables, tabulate, verify
+from perptape import gather, tables, tabulate, verify
 from perptape.errors import BadUsage, Failed
 from perptape.events import NS, Kind, Opened, RestAnswer, Subscription
 from perptape.recording import Recording
@@ -174,7 +174,7 @@ def test_merging_runs_is_sorting_them(tmp_path_factory, runs, rows_a_batch):
 
 
 def test_runs_hold_no_more_coins_in_memory_than_the_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(tabulate, "ROWS_HELD", 3)
+    monkeypatch.setattr(gather, "ROWS_HELD", 3)
     quotes = [(n, f"{c}_USDT", "1", "2", "5") for n in range(4) for c in ("BTC", "ETH", "SOL")]
     made = tabulate.tabulate(gate_tape(tmp_path / "tape", quotes))
     rows = [f.rows for f in made.manifest.files if f.path.startswith("quotes")]
@@ -183,7 +183,7 @@ def test_runs_hold_no_more_coins_in_memory_than_the_bound(tmp_path, monkeypatch)
 
 def test_more_coins_than_files_may_be_open(tmp_path, monkeypatch):
     """A universe of five channels has thousands of them; what is closed goes on in another file."""
-    monkeypatch.setattr(tabulate, "ROWS_HELD", 3)
+    monkeypatch.setattr(gather, "ROWS_HELD", 3)
     quotes = [(n, f"C{k}_USDT", "1", "2", "5") for n in range(3) for k in range(40)]
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, limits[1]))
@@ -295,10 +295,10 @@ def test_a_tape_that_cannot_be_written_gets_its_tables_elsewhere(tmp_path, monke
     tape = gate_tape(tmp_path / "tape", [(1, "BTC_USDT", "1", "2", 5)])
     take_hold = tabulate.alone
 
-    def alone(root):
+    def alone(root, name):
         if root.is_relative_to(tmp_path):
             raise OSError(errno.EROFS, "Read-only file system")
-        return take_hold(root)
+        return take_hold(root, name)
 
     monkeypatch.setattr(tabulate, "alone", alone)
     assert Recording(tape).quotes().collect().height == 1

@@ -5,10 +5,11 @@ import resource
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from perptape.schemas import HEARD, SCHEMAS
 from perptape.tables import path_part
@@ -29,6 +30,7 @@ def _plain(field: pa.Field) -> pa.Field:
     return pa.field(field.name, pa.string()) if pa.types.is_dictionary(field.type) else field
 
 
+DAY_NS = 86_400 * 1_000_000_000
 END = 1 << 63
 """Later than every time."""
 FILES = 1 << 14
@@ -42,6 +44,16 @@ class Stretch(NamedTuple):
     path: Path
     first: int
     """``ts_recv`` of its first row."""
+    rows: int = 0
+    days: tuple[int, ...] = ()
+    """Since the epoch (UTC), those that it has rows of."""
+
+    def more(self, ts: NDArray[np.int64]) -> Self:
+        """Count rows that were appended."""
+        first, last = int(ts[0]) // DAY_NS, int(ts[-1]) // DAY_NS
+        new = [first] if first == last else np.unique(ts // DAY_NS).tolist()
+        days = self.days + tuple(day for day in new if day not in self.days[-1:])
+        return self._replace(rows=self.rows + len(ts), days=days)
 
 
 class Runs:
@@ -65,6 +77,7 @@ class Runs:
             stretch = Stretch(self._scratch / name, rows["ts_recv"][0].as_py())
             self._found[key].append(stretch)
             writer = pa.ipc.new_file(stretch.path, rows.schema)
+        self._found[key][-1] = self._found[key][-1].more(rows["ts_recv"].to_numpy())
         self._writers[key] = writer
         writer.write_table(rows)
 
@@ -73,6 +86,12 @@ class Runs:
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
+
+    def found(self) -> Iterator[tuple[str, str, Stretch]]:
+        """Finish every file; give all, with their channel and coin."""
+        self.turn()
+        for (channel, base), stretches in self._found.items():
+            yield from ((channel, base, stretch) for stretch in stretches)
 
     def merged(self) -> Iterator[tuple[str, str, Iterator[pa.Table]]]:
         """Give for each channel and coin its rows in order."""
@@ -129,7 +148,7 @@ def merge(stretches: Iterable[Stretch]) -> Iterator[pa.Table]:
     waiting = sorted(stretches, key=lambda stretch: stretch.first, reverse=True)
     active: list[Run] = []
     while active or waiting:
-        while waiting and (not active or waiting[-1].first <= _reach(active)):
+        while waiting and (not active or waiting[-1].first <= min(run.last for run in active)):
             active.append(Run(waiting.pop().path))
         limit = min(_reach(active), waiting[-1].first if waiting else END)
         parts = [part for run in active if (part := run.take_before(limit)).num_rows]
@@ -152,9 +171,6 @@ def _in_order(parts: list[pa.Table]) -> pa.Table:
     rows = pa.concat_tables(parts)
     order = np.lexsort((rows["seq"].to_numpy(), rows["ts_recv"].to_numpy()))  # it is stable
     return rows.take(pa.array(order))
-
-
-DAY_NS = 86_400 * 1_000_000_000
 
 
 def by_day(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:

@@ -1,7 +1,13 @@
-"""Events to tables: each stretch of rising time becomes a sorted run, and the runs are merged.
+"""A tape to tables: its events become sorted runs, and the runs are merged.
 
-Memory is bounded whatever the tape's length: one batch of frames, ``ROWS_HELD`` rows, a batch of
-rows for each run that overlaps in time, and one row group of the partition being written.
+The ledger reads the tape from its first to its last frame, in one process, for what it knows of one
+venue it holds against all. Workers make the rest: columns and runs of what it hears, a group at a
+time (``gather``), and at the end the files, each by itself (``partitions``).
+
+Memory is bounded whatever the tape's length. Where the tape is read: one batch of frames,
+``ROWS_HELD`` rows, and ``GROUP_ROWS`` packed for each worker that is waited for. In each worker: a
+group as it was packed and ``ROWS_HELD`` rows of it; or a batch of rows for each run that overlaps
+in time, and one row group of the partition being written. Without workers nothing is packed.
 """
 
 import atexit
@@ -14,43 +20,54 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from perptape import __version__, tables
-from perptape.columns import Quotes, columns
+from perptape.crew import ALONE, Hands, Job, crew, results
 from perptape.decode import Terms
 from perptape.errors import BadUsage, Failed
-from perptape.events import CHANNELS, Book, Event, Quote
+from perptape.gather import BOOKS_HELD, GROUP_ROWS, ROWS_HELD, Changed, Group, Rows, directory
 from perptape.instruments import Instrument, base_of
-from perptape.ledger import Heard, Ledger, Result, asked, end_of, is_long
-from perptape.runs import Runs, by_day, run_schema
+from perptape.ledger import Ledger, Result, asked, end_of, is_long
+from perptape.partitions import Partitions
 from perptape.schemas import SCHEMAS
 from perptape.tables import Manifest, PartitionWriter, TableFile, date_of
-from perptape.tape import Batch, Tape
+from perptape.tape import Tape
 from perptape.timeline import Interval
 
-ROWS_HELD = 1 << 12
-"""Rows of all coins collected before they become columns, few enough to stay in the processor's
-cache; a batch may add to it."""
-BOOKS_HELD = 1 << 8
-"""Likewise updates of books, each of which makes many rows."""
-SIDES = {"trades": ("buy", "sell"), "books": ("bid", "ask")}
 NOT_OURS = {errno.EROFS, errno.EACCES, errno.EPERM}
 """What a tape on a disk that is not ours to write answers."""
 LOCK = "lock"
 BUILDING = ".new-"
+TABLES, READING = "tables", "reading"
 
 Progress = Callable[[int, int], None]
-"""Told how many frames are read, and how many there are."""
+"""Told how much is done, and how much there is: frames to read, and rows to write as such."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What the tape came to, read once from its first to its last frame."""
+
+    terms: list[Terms]
+    """What rows are made with."""
+    intervals: list[Interval]
+    instruments: list[Instrument]
+    frames: int
+    bad: int
+    undecoded: int
+    unnamed: int
+    in_bulk: int
+    groups: int
+    """So many directories of sorted runs hold its rows."""
+    kept: int
+    """Of them a killed one had made so many."""
 
 
 class Tabulated(msgspec.Struct, frozen=True):
@@ -58,18 +75,32 @@ class Tabulated(msgspec.Struct, frozen=True):
 
     root: Path
     manifest: Manifest
-    result: Result
-    in_bulk: int = 0
-    """Quotes that needed no parser: they were exactly of a form that was learned."""
+    result: Reading
+    partitions_kept: int = 0
+    """Files that a killed one had made."""
+
+    @property
+    def in_bulk(self) -> int:
+        """Quotes that needed no parser: they were exactly of a form that was learned."""
+        return self.result.in_bulk
 
 
 def tabulate(
-    tape_path: Path, out: Path | None = None, *, progress: Progress | None = None
+    tape_path: Path,
+    out: Path | None = None,
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> Tabulated:
     """Make all tables of a tape, in ``out`` or ``TAPE/tables``.
 
-    The same tape gives the same bytes. Until all are made those that were there stay, and another
-    process that makes them waits. Raises Failed where the directory cannot be written.
+    By ``workers`` processes (a short tape is not worth them), or those of an ``executor`` that see
+    the same disk; else in this process. The same tape gives the same bytes, whoever makes them.
+
+    Until all are made those that were there stay, and another process that makes them waits. What
+    was made before the end of a killed or interrupted process is not made again. Raises BadUsage
+    for workers that cannot be, Failed where the directory cannot be written or a worker died.
     """
     root = out or tape_path / "tables"
     if tables.imported(tape_path):
@@ -78,7 +109,8 @@ def tabulate(
             f"as in perptape report {tape_path}."
         )
     try:
-        return _tabulate(tape_path, root, progress)
+        with crew(executor, workers, is_worth_it=lambda: is_long(Tape(tape_path))) as hands:
+            return _tabulate(tape_path, root, progress, hands)
     except OSError as error:
         raise _failed(root, error) from error
 
@@ -100,7 +132,7 @@ def fresh(tape_path: Path, *, progress: Progress | None = None) -> Path:
     if _is_fresh(root, Tape(tape_path)):
         return root
     try:
-        _tabulate(tape_path, root, progress)
+        _tabulate(tape_path, root, progress, ALONE)
     except OSError as error:
         if error.errno not in NOT_OURS:
             raise _failed(root, error) from error
@@ -173,162 +205,151 @@ def _fingerprint(tape: Tape) -> str:
     return hashlib.sha256("\n".join([__version__, *text]).encode()).hexdigest()
 
 
-def _tabulate(tape_path: Path, root: Path, progress: Progress | None) -> Tabulated:
+def _tabulate(tape_path: Path, root: Path, progress: Progress | None, hands: Hands) -> Tabulated:
     tape = Tape(tape_path)
-    with alone(root), tempfile.TemporaryDirectory(prefix=BUILDING, dir=root) as place:
-        fresh_root, scratch = Path(place, "tables"), Path(place, "runs")
-        scratch.mkdir()
-        runs = Runs(scratch)
-        ledger = _read(tape, runs, progress)
-        result = ledger.finish(*end_of(tape))
-        made = [
-            *_write_heard(fresh_root, runs, ledger.terms),
-            *write_ledger(fresh_root, result.intervals),
-            *write_instruments(fresh_root, result.instruments),
-        ]
-        counts = {"bad": result.bad, "undecoded": result.undecoded, "unnamed": result.unnamed}
-        manifest = Manifest(
-            source=_fingerprint(tape), files=sorted(made, key=lambda f: f.path), notes=counts
-        )
+    mark = _fingerprint(tape)
+    with alone(root, _workplace(tape, mark)) as place:
+        told = _Told(tape, progress)
+        try:
+            reading, partitions = _read(tape, place, told, hands)
+        except Changed:  # it is another tape, though its names and hashes do not tell
+            shutil.rmtree(place)
+            place.mkdir()
+            reading, partitions = _read(tape, place, told, hands)
+        fresh_root = place / TABLES
+        made = _written(partitions, reading.terms, told, hands)
+        made += write_ledger(fresh_root, reading.intervals)
+        made += write_instruments(fresh_root, reading.instruments)
+        counts = {name: getattr(reading, name) for name in ("bad", "undecoded", "unnamed")}
+        manifest = Manifest(source=mark, files=sorted(made, key=lambda f: f.path), notes=counts)
         sealed = tables.replace_all(root, fresh_root, manifest)
-        return Tabulated(root, sealed, result, ledger.lanes.taken if ledger.lanes else 0)
+    return Tabulated(root, sealed, reading, partitions.kept)
+
+
+def _workplace(tape: Tape, mark: str) -> str:
+    """Name where work on a finished tape is, so that who comes after a killed one finds it."""
+    if not mark:
+        return ""
+    how = [mark, GROUP_ROWS, ROWS_HELD, BOOKS_HELD, *tape.meta.runs]
+    return f"{BUILDING}{hashlib.sha256(msgspec.json.encode(how)).hexdigest()[:32]}"
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """Make the directory, be its only writer, and clear what a killed one left."""
+def alone(root: Path, name: str = "") -> Iterator[Path]:
+    """Make the directory, be its only writer, and clear what a killed one left.
+
+    Give a place to work in, gone afterwards. One with a ``name`` is what was left under this name,
+    and stays when the work ends before it is done, unless there is no room for it.
+    """
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     held = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    stays = False
+    place = root / (name or f"{BUILDING}{os.getpid()}")
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
         for left in root.glob(f"{BUILDING}*"):
-            shutil.rmtree(left, ignore_errors=True)
-        yield
+            if left.name != name:
+                shutil.rmtree(left, ignore_errors=True)
+        place.mkdir(exist_ok=True, mode=0o700)
+        yield place
+    except BaseException as error:
+        stays = bool(name) and not isinstance(error, OSError)
+        raise
     finally:
+        if not stays:
+            shutil.rmtree(place, ignore_errors=True)
         os.close(held)
 
 
-def _read(tape: Tape, runs: Runs, progress: Progress | None) -> Ledger:
+def _read(tape: Tape, place: Path, told: "_Told", hands: Hands) -> tuple[Reading, Partitions]:
+    """Follow the ledger through the tape while workers make groups of what it hears."""
+    partitions = Partitions(place / TABLES)
+    runs, mark = place / "runs", place / READING
+    runs.mkdir(exist_ok=True)
+    if reading := _reading_kept(mark):
+        for number in range(reading.groups):
+            group = Group.kept(at := directory(runs, number))
+            if group is None:
+                mark.unlink()
+                raise Changed
+            partitions.add(group.stretches(at))
+        return msgspec.structs.replace(reading, kept=reading.groups), partitions
     ledger = Ledger(asked(tape), tape.expired, in_bulk=is_long(tape))
-    rows = Rows(ledger.terms, runs)
-    total = sum(segment.frames for segment in tape.segments)
+    rows = Rows(ledger.terms, runs, is_sent=hands.executor is not None)
+    jobs = _groups(tape, ledger, rows, told)
+    for number, group in enumerate(results(jobs, hands)):
+        partitions.add(group.stretches(directory(runs, number)))
+    reading = _reading(ledger, ledger.finish(*end_of(tape)), rows)
+    _keep(mark, reading)
+    return reading, partitions
+
+
+def _groups(tape: Tape, ledger: Ledger, rows: Rows, told: "_Told") -> Iterator[Job]:
     for batch in tape.batches():
-        rows.follow(batch)
+        yield from rows.follow(batch)
         ledger.batch(batch, rows.heard)
-        if progress is not None:
-            progress(ledger.frames, total)
-    rows.flush()
-    return ledger
+        told.read(ledger.frames)
+    yield from rows.flush()
 
 
-class Rows:
-    """Collects events and writes them as columns, every channel and coin to its run."""
-
-    def __init__(self, terms: Sequence[Terms], runs: Runs) -> None:
-        self._terms, self._runs = terms, runs
-        self.heard = {event: Heard() for event in CHANNELS}
-        """Where the ledger puts what it hears."""
-        self._last = 0
-
-    def follow(self, batch: Batch) -> None:
-        """Make room for a batch; begin new runs where time falls."""
-        for event, heard in self.heard.items():
-            if len(heard) >= (BOOKS_HELD if event is Book else ROWS_HELD):
-                self._write(CHANNELS[event], heard)
-        if len(batch):
-            if int(batch.ts_recv[0]) < self._last:
-                self.flush()
-                self._runs.turn()
-            self._last = int(batch.ts_recv[-1])
-
-    def flush(self) -> None:
-        """Write what is held."""
-        for event, heard in self.heard.items():
-            self._write(CHANNELS[event], heard)
-
-    def _write(self, channel: str, heard: Heard) -> None:
-        if not len(heard):
-            return
-        seq, ts_recv, at, events = _in_columns(heard)
-        made, counts = columns(channel, events, self._terms, at)
-        whose = {"terms": pa.array(at), "seq": pa.array(seq), "ts_recv": pa.array(ts_recv)}
-        if counts is not None:
-            of_rows = np.repeat(np.arange(len(at)), counts)
-            at = at[of_rows]
-            whose = {name: column.take(pa.array(of_rows)) for name, column in whose.items()}
-        heard.clear()
-        schema = run_schema(channel)
-        named = whose | made
-        rows = pa.table([named[f.name].cast(f.type) for f in schema], schema=schema)
-        if rows.num_rows:
-            self._share_out(channel, rows, at)
-
-    def _share_out(self, channel: str, rows: pa.Table, at: NDArray[np.int32]) -> None:
-        bases = [base_of(t.market.partition(":")[2]) for t in self._terms]
-        numbers = {base: number for number, base in enumerate(dict.fromkeys(bases))}
-        of_rows = np.array([numbers[base] for base in bases])[at]
-        for base, number in numbers.items():
-            own = np.flatnonzero(of_rows == number)
-            if len(own):
-                part = rows if len(own) == len(at) else rows.take(pa.array(own))
-                self._runs.write(channel, base, part)
+def _reading(ledger: Ledger, result: Result, rows: Rows) -> Reading:
+    return Reading(
+        terms=ledger.terms,
+        intervals=result.intervals,
+        instruments=result.instruments,
+        frames=result.frames,
+        bad=result.bad,
+        undecoded=result.undecoded,
+        unnamed=result.unnamed,
+        in_bulk=ledger.lanes.taken if ledger.lanes else 0,
+        groups=rows.groups,
+        kept=rows.kept,
+    )
 
 
-def _in_columns(
-    heard: Heard,
-) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32], Sequence[Event] | Quotes]:
-    """Give what is held: (seq, ts_recv, terms, events), in the order of the tape."""
-    seq, ts_recv = np.array(heard.seq, np.uint64), np.array(heard.ts_recv, np.int64)
-    at = np.array(heard.terms, np.int32)
-    blocks = heard.blocks
-    if not blocks:
-        return seq, ts_recv, at, heard.events
-    told = [q for q in heard.events if isinstance(q, Quote)]
-    quotes = Quotes.joined([*(b.quotes for b in blocks), *([Quotes.of(told)] if told else [])])
-    seq = np.concatenate([*(b.seq for b in blocks), seq])
-    ts_recv = np.concatenate([*(b.ts_recv for b in blocks), ts_recv])
-    at = np.concatenate([*(b.terms for b in blocks), at])
-    if told:
-        order = np.argsort(seq, kind="stable")
-        return seq[order], ts_recv[order], at[order], quotes.taken(order)
-    return seq, ts_recv, at, quotes
+def _keep(mark: Path, reading: Reading) -> None:
+    with (new := mark.with_suffix(".new")).open("wb") as file:
+        file.write(msgspec.msgpack.encode(reading))
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(mark)
 
 
-def _write_heard(root: Path, runs: Runs, terms: Sequence[Terms]) -> Iterator[TableFile]:
-    for channel, base, parts in runs.merged():
-        day, writer = None, None
-        for part in parts:
-            for begin, rows in by_day(part):
-                if writer is None or begin != day:
-                    if writer is not None:
-                        yield writer.close()
-                    day = begin
-                    writer = PartitionWriter(root, channel, base=base, date=date_of(begin))
-                writer.write(_rows(channel, rows, terms, base))
-        if writer is not None:
-            yield writer.close()
+def _reading_kept(mark: Path) -> Reading | None:
+    try:
+        return msgspec.msgpack.decode(mark.read_bytes(), type=Reading)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
 
 
-def _rows(channel: str, rows: pa.Table, terms: Sequence[Terms], base: str) -> pa.Table:
-    """Name the markets, by dictionaries that are the same in every part of a coin's files."""
-    split = [t.market.split(":", 1) for t in terms]
-    at = rows["terms"].to_numpy()
-    named = {name: rows[name] for name in rows.schema.names if name != "terms"}
-    for k, name in enumerate(("venue", "instrument")):
-        words = sorted({one[k] for one in split if base_of(one[1]) == base})
-        codes = np.array([words.index(w[k]) if w[k] in words else -1 for w in split], np.int32)
-        named[name] = pa.DictionaryArray.from_arrays(pa.array(codes[at]), pa.array(words))
-    if "side" in named:
-        named["side"] = _sides(channel, named["side"])
-    schema = SCHEMAS[channel]
-    return pa.table({name: named[name] for name in schema.names}).cast(schema)
+def _written(
+    partitions: Partitions, terms: Sequence[Terms], told: "_Told", hands: Hands
+) -> list[TableFile]:
+    made = []
+    for file in results(partitions.jobs(terms), hands, look=lambda: told.written(partitions)):
+        made.append(file)
+        told.written(partitions)
+    return made
 
 
-def _sides(channel: str, column: pa.ChunkedArray) -> pa.Array:
-    """Code both words whether they are there or not, so that files do not depend on the cut."""
-    words = pa.array(SIDES[channel])
-    codes = pc.index_in(column.combine_chunks(), value_set=words)
-    return pa.DictionaryArray.from_arrays(codes, words)
+class _Told:
+    """Tells how far it is: writing takes about so much as a part of reading."""
+
+    PART = 8
+
+    def __init__(self, tape: Tape, progress: Progress | None) -> None:
+        self._frames = sum(segment.frames for segment in tape.segments)
+        self._progress = progress
+
+    def read(self, frames: int) -> None:
+        if self._progress is not None:
+            self._progress(frames, self._frames + self._frames // self.PART)
+
+    def written(self, partitions: Partitions) -> None:
+        part = self._frames // self.PART
+        if self._progress is not None and partitions.rows:
+            done = part * partitions.done() // partitions.rows
+            self._progress(self._frames + done, self._frames + part)
 
 
 def write_ledger(root: Path, intervals: Iterable[Interval]) -> Iterator[TableFile]:
