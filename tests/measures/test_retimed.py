@@ -171,6 +171,29 @@ def test_a_step_of_the_clock_is_not_trusted_and_not_in_the_bound():
     assert wrong.max() <= moved.markets["error_ms"][0]
 
 
+def test_a_leader_whom_the_clocks_hid_is_named():
+    """Market a moves 60 ms before b; by bare stamps b seems to lead by 90, by receipt by 140."""
+    rng = np.random.default_rng(8)
+    walk = 1000 + np.cumsum(rng.normal(0, 0.1, 600))
+    rows = [said(50 * k, "a", p, 5 + 200) for k, p in enumerate(walk)]
+    rows += [said(50 * k + 60, "b", p, 5) for k, p in enumerate(walk)]
+    table, heard = in_order(rows), ledger([(v, T0 + 205 * MS, T0 + 31 * NS) for v in "ab"])
+    moved = pt.retimed(table, heard, clocks())
+    how = {"max_lag_ms": 200, "block_s": 1, "step_ms": 5}
+    zero, errors = {"a": 0.0, "b": 0.0}, dict.fromkeys("ab", moved.markets["error_ms"].max())
+    by = {
+        "stamps": pt.lead_lag(table, heard, clock="event", offsets_ms=zero, **how),
+        "receipt": pt.lead_lag(table, heard, offsets_ms=zero, **how),
+        "ours": pt.lead_lag(moved.quotes, moved.ledger, offsets_ms=zero, errors_ms=errors, **how),
+    }
+    (lag,) = by["ours"].pairs.rows(named=True)
+    assert lag["leader"] == "a:BTC-USDT-PERP" and abs(lag["lag_ms"] - 60) <= 5
+    assert lag["lag_low_ms"] <= 60 <= lag["lag_high_ms"]
+    wrong = {name: found.pairs["lag_ms"][0] for name, found in by.items()}
+    assert wrong["stamps"] == pytest.approx(-90, abs=5)
+    assert wrong["receipt"] == pytest.approx(-140, abs=5)
+
+
 NONE = pl.lit(None, pl.Datetime("ns", "UTC"))
 
 
