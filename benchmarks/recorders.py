@@ -5,13 +5,7 @@ process's, all threads, user and system, from the open connection to the closed 
 """
 
 import asyncio
-import json
-import pickle
-import queue
-import ssl
 import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,39 +13,21 @@ from pathlib import Path
 import msgspec
 import picows
 import uvloop
-from websockets.sync.client import ClientConnection
-from websockets.sync.client import connect as websockets_connect
+from notebook_way import notebook, trust
+from took import GO, Stopwatch, Took
 
 from perptape.clock import Clock
-from perptape.events import NS
 from perptape.route import Route, tls_context
 from perptape.session import Wanted
 from perptape.status import Tally, Track
 from perptape.tape import TapeWriter
-from perptape.venues.binance import BINANCE
-from perptape.venues.venue import Heartbeat, Topic, Venue
+from perptape.venues import VENUES
+from perptape.venues.venue import Topic, Venue
 from perptape.wire import Wire
 
-WRITE_EVERY_S = 5
 TICK_S = 0.05
-GO = b'{"method":"SUBSCRIBE"}'  # the server plays from here on
-
-
-class Took(msgspec.Struct):
-    """What one client used."""
-
-    cpu_s: float
-    wall_s: float
-    bytes_on_disk: int
-    reads: int | None = None
-
-
-class Stopwatch:
-    def __init__(self) -> None:
-        self.cpu, self.wall = time.process_time(), time.perf_counter()
-
-    def stop(self, on_disk: int, reads: int | None = None) -> Took:
-        return Took(time.process_time() - self.cpu, time.perf_counter() - self.wall, on_disk, reads)
+BOOK_TICKER = ("binance", "bookTicker")
+SYMBOLS = {"gateio": "BTC_USDT", "htx": "BTC-USDT"}
 
 
 def count_only(url: str, count: int, folder: Path, ca: Path | None) -> Took:
@@ -75,7 +51,7 @@ async def _count_only(url: str, count: int, ca: Path | None) -> Took:
                     done.set()
 
     counter = Counter()
-    transport, _ = await picows.ws_connect(lambda: counter, url, ssl_context=_trust(ca))
+    transport, _ = await picows.ws_connect(lambda: counter, url, ssl_context=trust(ca))
     watch = Stopwatch()
     transport.send(picows.WSMsgType.TEXT, GO)
     await done.wait()
@@ -84,39 +60,16 @@ async def _count_only(url: str, count: int, ca: Path | None) -> Took:
     return took
 
 
-def notebook(url: str, count: int, folder: Path, ca: Path | None) -> Took:
-    """Record the old way: a thread, json.loads, a queue, pickles every five seconds."""
-    with websockets_connect(url, ssl=_trust(ca), max_size=None) as socket:
-        return _notebook(socket, count, folder / "notebook.pkl")
+def perptape(
+    url: str, count: int, folder: Path, ca: Path | None, of: tuple[str, str] = BOOK_TICKER
+) -> Took:
+    """Record with this project's wire and tape; ``of`` is a venue and its stream of quotes."""
+    return uvloop.run(_perptape(url, count, folder / "tape", ca, of))
 
 
-def _notebook(socket: ClientConnection, count: int, path: Path) -> Took:
-    heard: queue.Queue[dict[str, object]] = queue.Queue()
-    watch = Stopwatch()
-    socket.send(GO.decode())
-
-    def listen() -> None:
-        for _ in range(count):
-            message = json.loads(socket.recv())
-            message["local_ts"] = time.time()
-            heard.put(message)
-
-    listener = threading.Thread(target=listen)
-    listener.start()
-    while listener.is_alive() or not heard.empty():
-        listener.join(WRITE_EVERY_S)
-        with path.open("ab") as file:
-            while not heard.empty():
-                pickle.dump(heard.get(), file)
-    return watch.stop(path.stat().st_size)
-
-
-def perptape(url: str, count: int, folder: Path, ca: Path | None) -> Took:
-    """Record with this project's wire and tape."""
-    return uvloop.run(_perptape(url, count, folder / "tape", ca))
-
-
-async def _perptape(url: str, count: int, folder: Path, ca: Path | None) -> Took:
+async def _perptape(
+    url: str, count: int, folder: Path, ca: Path | None, of: tuple[str, str]
+) -> Took:
     done = asyncio.Event()
     seen = reads = 0
     watches: list[Stopwatch] = []
@@ -135,12 +88,11 @@ async def _perptape(url: str, count: int, folder: Path, ca: Path | None) -> Took
         if seen >= count:
             done.set()
 
-    topic = Topic("quotes", "bookTicker", "BTCUSDT", "btcusdt@bookTicker", (b"@bookTicker",))
-    wanted = [Wanted("binance:BTC-USDT-PERP", topic)]
-    tally = Tally([Track("binance:BTC-USDT-PERP", "quotes")], wanted)
+    venue, wanted = played(url, of, subscribe)
+    tally = Tally([Track(wanted[0].market, "quotes")], wanted)
     clock = Clock()
     tape = TapeWriter(folder, now=clock.now)
-    wire = Wire(_venue(url, subscribe), wanted, tape, clock, on_read)
+    wire = Wire(venue, wanted, tape, clock, on_read)
     await wire.connect(Route(tls_context(ca)))
     await _tick_until(done, tape, wire, clock)
     wire.shutdown()
@@ -159,23 +111,16 @@ async def _tick_until(done: asyncio.Event, tape: TapeWriter, wire: Wire, clock: 
             wire.resume()
 
 
-def _venue(url: str, subscribe: Callable[[Sequence[Topic], int], list[bytes]]) -> Venue:
-    """Make Binance, whose frames these are, a venue that can be recorded."""
-    return msgspec.structs.replace(
-        BINANCE,
-        live=True,
-        url=url,
-        subscribe=subscribe,
-        is_data=lambda payload: b'"stream":"' in payload,
-        data_mark=b'"stream":"',
-        control=lambda _payload: None,
-        heartbeat=Heartbeat(silence_ns=30 * NS),
-        first_data_ns=10 * NS,
-    )
-
-
-def _trust(ca: Path | None) -> ssl.SSLContext | None:
-    return ssl.create_default_context(cafile=ca) if ca else None
+def played(
+    url: str, of: tuple[str, str], subscribe: Callable[[Sequence[Topic], int], list[bytes]]
+) -> tuple[Venue, list[Wanted]]:
+    """Give a venue that is heard at ``url``, and BTC's quotes there as what is wanted of it."""
+    name, stream = of
+    venue = msgspec.structs.replace(VENUES[name], url=url, subscribe=subscribe)
+    if venue.topic is None:
+        raise ValueError(f"{name} can only be imported")
+    topic = venue.topic("quotes", stream, SYMBOLS.get(name, "BTCUSDT"))
+    return venue, [Wanted(f"{name}:BTC-USDT-PERP", topic)]
 
 
 CLIENTS = {client.__name__: client for client in (count_only, notebook, perptape)}
