@@ -194,7 +194,18 @@ def _with_clocks(report: Report, told: Told) -> Report:
         if since is not None:
             what = f"Clocks, who leads, the basis and where the price of {coin.base} is made"
             report = _noted(report, f"{what} are told from its last {MOST_QUOTES:,} quotes.")
-    return replace(report, leads=tuple(every), ties=tuple(tied))
+    return _with_steps(replace(report, leads=tuple(every), ties=tuple(tied)))
+
+
+def _with_steps(report: Report) -> Report:
+    """Say how often the prices were looked at that basis and shares are told from."""
+    steps = {base_of(instrument_of(tie.first)): tie.step_s for tie in report.ties}
+    if not steps:
+        return report
+    said = ", ".join(f"{base} every {step_s:g} s" for base, step_s in steps.items())
+    known = report.provenance
+    parameters = {**known.parameters, "basis and shares of the price": said}
+    return replace(report, provenance=replace(known, parameters=parameters))
 
 
 def _samples(tapes: Sequence[Path]) -> tuple[pl.DataFrame, list[str]]:

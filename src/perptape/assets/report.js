@@ -535,11 +535,22 @@
     ], "price", intervals);
   }
 
+  // what is not trusted on either side, so that no stretch is shaded twice
+  function united(intervals) {
+    const found = [];
+    for (const [start, end] of intervals.sort((a, b) => a[0] - b[0])) {
+      const last = found[found.length - 1];
+      if (last && start <= last[1]) last[1] = Math.max(last[1], end);
+      else found.push([start, end]);
+    }
+    return found;
+  }
+
   function choose(index) {
     const pair = chosen = page.pairs[index];
     const sell = page.markets[pair.sell], buy = page.markets[pair.buy];
     const back = page.pairs.find((p) => p.sell === pair.buy && p.buy === pair.sell);
-    const intervals = [...sell.untrusted, ...buy.untrusted];
+    const intervals = united([...sell.untrusted, ...buy.untrusted]);
     for (const c of charts.splice(0)) c.plot.destroy();
     byId("charts").replaceChildren();
     byId("choice").value = String(index);
@@ -602,6 +613,8 @@
     addEventListener("beforeprint", print(true));
     addEventListener("afterprint", print(false));
   }
+
+  if (!roomy()) document.querySelector(".glossary").open = false; // a phone's first screen is the verdict's
 
   // ---- strips and tables ---------------------------------------------------------------------
   for (const hole of document.querySelectorAll("[data-why]")) {

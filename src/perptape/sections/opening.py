@@ -71,7 +71,9 @@ def opening(report: Report) -> str:
     return (
         f'<header><p class="over">Perptape report on {esc(tapes)}</p>'
         f"<h1>{esc(title(report))}</h1>"
-        f'<div class="verdict">{thoughts}</div>{notes}<dl class="words">{words}</dl></header>'
+        f'<div class="verdict">{thoughts}</div>{notes}'
+        '<details class="glossary" open><summary>What the words mean</summary>'
+        f'<dl class="words">{words}</dl></details></header>'
     )
 
 

@@ -97,6 +97,9 @@ def _shares(tie: Tie) -> str:
 
 
 def _percent(share: float) -> str:
+    """Round to whole percents, but never to none or all."""
+    if 0 < min(share, 1 - share) < HALF / 100:
+        return "< 1" if share < HALF else "> 99"
     return number(100 * share, 0)
 
 
