@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perptape import gather, importers, lanes, ledger, tabulate
+from perptape import ahead, gather, importers, ledger, tabulate
 from perptape.columns import columns
 from perptape.events import CHANNELS, MS, NS, Kind, Note, Opened, RestAnswer, Subscription
 from perptape.ledger import Heard, Ledger
@@ -25,7 +25,7 @@ T0 = 1_790_000_000 * NS
 STREAMS = {
     "binance": {"quotes": "bookTicker", "trades": "trade", "books": "depth@100ms"},
     "bybit": {"quotes": "orderbook.1", "trades": "publicTrade", "books": "orderbook.50"},
-    "gateio": {"quotes": "futures.book_ticker"},
+    "gateio": {"quotes": "futures.book_ticker", "books": "futures.obu.50"},
 }
 """Two that promise nothing, one that repeats every 3 s; contracts that need a list."""
 COINS = ("BTC", "ETH")
@@ -49,6 +49,9 @@ BOOKS = {
     '"s":"%(symbol)s","U":%(n)d,"u":%(n)d,"pu":%(before)d,"b":[["%(bid)s","1"]],"a":[]}}',
     "bybit": '{"topic":"orderbook.50.%(symbol)s","type":"%(kind)s","ts":%(ms)d,"data":{"s":'
     '"%(symbol)s","b":[["%(bid)s","1"]],"a":[["%(ask)s","2"]],"u":%(n)d,"seq":1},"cts":%(ms)d}',
+    "gateio": '{"time":1790000000,"time_ms":%(ms)d,"channel":"futures.obu","event":"update",'
+    '"result":{"t":%(ms)d,"s":"ob.%(symbol)s.50","full":true,"u":%(n)d,"b":[["%(bid)s","1"],["90","%(n)d"]]'
+    ',"a":[["%(ask)s","2"]]}}',
 }
 GATE_LIST = (
     '[{"name":"BTC_USDT","type":"direct","quanto_multiplier":"%s","order_price_round":"0.1",'
@@ -69,6 +72,7 @@ class Story:
     def __init__(self):
         self.told, self.cuts = [], set()
         self.now, self.number = T0, 100
+        self.books = {}
         self.wires = {0: ""}
         self.wire_of = {}
         self.imported = set()
@@ -102,7 +106,10 @@ class Story:
         self.number += 1
         symbol = SYMBOLS[venue].format(coin)
         words = {"bid": "100.1", "ask": "100.2", "price": "100.15", "kind": "delta"} | words
-        words |= {"n": self.number, "before": self.number - 1, "ms": self.now // MS}
+        if table is BOOKS:
+            words["n"] = self.books[venue, coin] = self.books.get((venue, coin), 9) + 1
+        words = {"n": self.number, "ms": self.now // MS} | words
+        words["before"] = words["n"] - 1
         text = table[venue] % (words | {"symbol": symbol, "low": symbol.lower()})
         self.add(self.wire_of[venue] if wire is None else wire, Kind.TEXT, text)
 
@@ -166,6 +173,25 @@ def mixed(story, draw, venues):
         else:
             kind = draw(st.sampled_from(["snapshot", "delta"]))
             story.say(BOOKS, venue, coin, bid=bid, ask=ask, kind=kind)
+
+
+def ladder(story, draw, venues):
+    """One book that goes on, mostly, while there are quotes and trades that it may contradict."""
+    venue, coin = draw(st.sampled_from(venues)), draw(st.sampled_from(COINS))
+    story.say(BOOKS, venue, coin, kind="snapshot")
+    for _ in range(draw(st.integers(1, 30))):
+        story.now += draw(st.sampled_from([0, 1, 20 * MS, 700 * MS, 2500 * MS]))
+        bid, ask = draw(st.sampled_from(PRICES))
+        what = draw(st.sampled_from([*["book"] * 6, "quote", "trade", "hole", "odd"]))
+        if what == "hole":
+            story.books[venue, coin] = story.books.get((venue, coin), 9) + 1
+        elif what == "trade":
+            story.say(TRADES, venue, coin, price=draw(st.sampled_from(["100.1", "90"])))
+        elif what == "quote":
+            story.say(QUOTES, venue, coin, bid=bid, ask=ask)
+        else:
+            bid, ask = draw(st.sampled_from(ODD)) if what == "odd" else (bid, ask)
+            story.say(BOOKS, venue, coin, bid=bid, ask=ask)
 
 
 def outside(story, draw, venues):
@@ -262,7 +288,19 @@ def cut(story, draw, venues):
     story.cuts.add(len(story.told))
 
 
-STEPS = [*[steady] * 4, *[mixed] * 4, outside, outside, pause, pause, note, opening, listing, blot]
+STEPS = [
+    *[steady] * 4,
+    *[mixed] * 4,
+    *[ladder] * 3,
+    outside,
+    outside,
+    pause,
+    pause,
+    note,
+    opening,
+    listing,
+    blot,
+]
 STEPS += [fall, set_back, cut, cut, again, late_frames, late_frames]
 
 
@@ -293,7 +331,7 @@ def tables(rows, terms):
     found = {}
     for event, heard in rows.items():
         if len(heard):
-            events, seq, ts, at = gather._in_columns(heard)  # noqa: SLF001
+            events, seq, ts, at = gather._in_columns(CHANNELS[event], heard)  # noqa: SLF001
             made, counts = columns(CHANNELS[event], events, terms, at)
             assert len(seq) == len(ts) == len(at)
             found[event] = (pa.table(made), counts if counts is None else counts.tolist())
@@ -323,15 +361,15 @@ SIZES = {"as it comes": (32, 4), "all at once": (0, 0), "one by one": (1 << 30, 
 @given(stories())
 def test_no_story_tells_the_ways_apart(few, story):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lanes, "FEW", SIZES[few][0])
-        patch.setattr(lanes, "A_LANE", SIZES[few][1])
+        patch.setattr(ahead, "FEW", SIZES[few][0])
+        patch.setattr(ahead, "A_LANE", SIZES[few][1])
         read_both_ways(story)
 
 
 @pytest.mark.parametrize("few", SIZES)
 def test_all_but_the_first_of_steady_quotes_are_taken(few, monkeypatch):
-    monkeypatch.setattr(lanes, "FEW", SIZES[few][0])
-    monkeypatch.setattr(lanes, "A_LANE", SIZES[few][1])
+    monkeypatch.setattr(ahead, "FEW", SIZES[few][0])
+    monkeypatch.setattr(ahead, "A_LANE", SIZES[few][1])
     story = Story()
     for k in range(400):
         story.now += 30 * MS
@@ -341,10 +379,22 @@ def test_all_but_the_first_of_steady_quotes_are_taken(few, monkeypatch):
     assert read_both_ways(story) == 400 - 3
 
 
+def test_all_but_the_first_of_steady_books_are_taken():
+    story = Story()
+    story.say(BOOKS, "bybit", "BTC", kind="snapshot", bid="99.9", ask="102")
+    story.say(BOOKS, "gateio", "BTC", bid="99.9", ask="102")
+    for k in range(300):
+        story.now += 30 * MS
+        story.say(QUOTES, "bybit", "BTC", bid="100", ask="102")
+        story.say(BOOKS, "bybit", "BTC", bid=f"99.{k % 7}", ask=f"102.{k % 3}")
+        story.say(BOOKS, "gateio", "BTC", bid=f"99.{k % 7}", ask=f"102.{k % 3}")
+    assert read_both_ways(story) == 900 - 1  # the first quote
+
+
 @pytest.mark.parametrize("few", SIZES)
 def test_a_wire_that_is_opened_again_may_carry_another_stream(few, monkeypatch):
-    monkeypatch.setattr(lanes, "FEW", SIZES[few][0])
-    monkeypatch.setattr(lanes, "A_LANE", SIZES[few][1])
+    monkeypatch.setattr(ahead, "FEW", SIZES[few][0])
+    monkeypatch.setattr(ahead, "A_LANE", SIZES[few][1])
     story = Story()
     story.open("binance", imported=True)
     for _ in range(3):

@@ -118,7 +118,17 @@ class Books:
             levels[:, 0].copy(),
             levels[:, 1].copy(),
         )
-        return tops[0, 0], tops[0, 2]
+        bid, _, ask, _ = tops[0].tolist()
+        return bid, ask
+
+    def change(
+        self, number: int, levels: Floats, cuts: tuple[int, int, int], *, is_whole: bool
+    ) -> tuple[float, float]:
+        """Apply one update: ``levels`` [price or size, level] between three ``cuts``, bids, asks.
+
+        Gives best bid and ask, NaN for a side that is empty.
+        """
+        return change_book(self.shelf, number, levels, *cuts, int(is_whole))
 
     def sides(self, number: int) -> tuple[list[Level], list[Level]]:
         """Give bids and asks as (price, size), the best first."""
@@ -316,3 +326,23 @@ def apply_updates(  # noqa: PLR0913, PLR0917 - arrays in, arrays out
             if best != NOWHERE:
                 tops[k, 2 * side] = price_of(shelf, book + side, best)
                 tops[k, 2 * side + 1] = shelf.sizes[book + side, best]
+
+
+@compiled
+def change_book(  # noqa: PLR0913, PLR0917 - arrays in
+    shelf: Shelf, book: int, levels: Floats, first: int, middle: int, last: int, whole: int
+) -> tuple[float, float]:
+    """Apply one update; see :meth:`Books.change`."""
+    bid, ask = 2 * book, 2 * book + 1
+    if whole:
+        clear_side(shelf, bid)
+        clear_side(shelf, ask)
+    if middle > first:
+        _set_levels(shelf, bid, first, middle, levels[0], levels[1])
+    if last > middle:
+        _set_levels(shelf, ask, middle, last, levels[0], levels[1])
+    best_bid, best_ask = shelf.best[bid], shelf.best[ask]
+    return (
+        price_of(shelf, bid, best_bid) if best_bid != NOWHERE else np.nan,
+        price_of(shelf, ask, best_ask) if best_ask != NOWHERE else np.nan,
+    )

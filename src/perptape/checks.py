@@ -288,18 +288,21 @@ class Checks:
         return self._partial(stream, stream.content, 0, ts, event)
 
     def _applied(self, stream: Stream, content: Content, ts: int, update: Book) -> None:
-        """Look at a book after an update: is it crossed, does it contradict the quotes."""
         if stream.doubt in {"sequence", "start"}:
             stream.doubt = ""
-        books = self._shelf()
         if content.book < 0:
-            content.book = books.new()
-        content.bid, content.ask = books.one(content.book, update)
+            content.book = self.books.new()
+        content.bid, content.ask = self.books.one(content.book, update)
+        self.moved(stream, content, ts)
+
+    def moved(self, stream: Stream, content: Content, ts: int) -> None:
+        """Look at a book after an update: is it crossed, does it contradict the quotes."""
         content.against = 0
         if not self._crossed(stream, content, ts):
             self._compare(stream, content, ts)
 
-    def _shelf(self) -> "Books":
+    @property
+    def books(self) -> "Books":
         if self._books is None:
             from perptape.book import Books  # noqa: PLC0415 - numba, half a second
 

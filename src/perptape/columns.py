@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from perptape.decode import Terms
-from perptape.events import CHANNELS, Book, Funding, Mark, Quote, Trade
+from perptape.events import Book, Event, Funding, Mark, Quote, Trade
 
 Floats = NDArray[np.float64]
 Numbers = Sequence[float | None] | Floats
@@ -70,13 +70,10 @@ class Quotes(msgspec.Struct, frozen=True, eq=False):
     def of(cls, events: Sequence[Quote]) -> "Quotes":
         bids = [q.bid_price for q in events], [q.bid_qty for q in events]
         asks = [q.ask_price for q in events], [q.ask_qty for q in events]
-        times = [q.ts_event for q in events], [q.ts_send for q in events]
-        whole = [pa.array(c, pa.int64()) for c in (*times, [q.update_id for q in events])]
-        return cls(
-            np.array([*bids, *asks], np.float64),
-            np.stack([c.fill_null(0).to_numpy() for c in whole]),
-            np.stack([c.is_valid().to_numpy(zero_copy_only=False) for c in whole]),
+        wholes, said = _wholes(
+            [q.ts_event for q in events], [q.ts_send for q in events], [q.update_id for q in events]
         )
+        return cls(np.array([*bids, *asks], np.float64), wholes, said)
 
     @classmethod
     def joined(cls, parts: Sequence["Quotes"]) -> "Quotes":
@@ -86,6 +83,10 @@ class Quotes(msgspec.Struct, frozen=True, eq=False):
             np.concatenate([part.said for part in parts], axis=1),
         )
 
+    @property
+    def rows(self) -> int:
+        return int(self.prices.shape[1])
+
     def taken(self, order: NDArray[np.int64]) -> "Quotes":
         return Quotes(self.prices[:, order], self.wholes[:, order], self.said[:, order])
 
@@ -93,11 +94,97 @@ class Quotes(msgspec.Struct, frozen=True, eq=False):
         return pa.array(self.wholes[row], mask=~self.said[row])
 
 
+class Updates(msgspec.Struct, frozen=True, eq=False):
+    """Changes of books that are columns already, in the venue's own units: [column, update]."""
+
+    levels: Floats
+    """[price or qty, level]: of each update its bids, then its asks."""
+    counts: NDArray[np.int64]
+    """[bid or ask, update]: how many levels."""
+    wholes: NDArray[np.int64]
+    """ts_event, ts_send, update_id."""
+    said: NDArray[np.bool_]
+    """Which of ``wholes`` are."""
+    is_snapshot: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, events: Sequence[Book]) -> "Updates":
+        numbers = chain.from_iterable(level for b in events for level in chain(b.bids, b.asks))
+        counts = np.array([[len(b.bids), len(b.asks)] for b in events], np.int64).reshape(-1, 2).T
+        wholes, said = _wholes(
+            [b.ts_event for b in events], [b.ts_send for b in events], [b.update_id for b in events]
+        )
+        return cls(
+            np.fromiter(numbers, np.float64, 2 * int(counts.sum())).reshape(-1, 2).T,
+            counts,
+            wholes,
+            said,
+            np.array([b.is_snapshot for b in events], np.bool_),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Updates"]) -> "Updates":
+        return cls(
+            np.concatenate([part.levels for part in parts], axis=1),
+            np.concatenate([part.counts for part in parts], axis=1),
+            np.concatenate([part.wholes for part in parts], axis=1),
+            np.concatenate([part.said for part in parts], axis=1),
+            np.concatenate([part.is_snapshot for part in parts]),
+        )
+
+    @property
+    def rows(self) -> int:
+        return int(self.levels.shape[1])
+
+    def taken(self, order: NDArray[np.int64]) -> "Updates":
+        counts = self.counts.sum(axis=0)
+        levels = ranges((np.cumsum(counts) - counts)[order], counts[order])
+        return Updates(
+            self.levels[:, levels],
+            self.counts[:, order],
+            self.wholes[:, order],
+            self.said[:, order],
+            self.is_snapshot[order],
+        )
+
+    def whole(self, row: int) -> pa.Array:
+        return pa.array(self.wholes[row], mask=~self.said[row])
+
+
+Bulk = Quotes | Updates
+"""Events that are columns already."""
+BULK: dict[str, Any] = {"quotes": Quotes, "books": Updates}
+
+
+def in_columns(channel: str, parts: Sequence[Bulk], events: Sequence[Event]) -> Bulk:
+    """Join what is in columns already, and then events of the same channel."""
+    kind = BULK[channel]
+    joined: Bulk = kind.joined([*parts, *([kind.of(events)] if events or not parts else [])])
+    return joined
+
+
+def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the numbers of each range, one range after the other."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total) + np.repeat(starts - ends + counts, counts)
+
+
+def _wholes(
+    *columns: Sequence[int | None],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Give numbers, 0 where there is none, and where there is one."""
+    whole = [pa.array(column, pa.int64()) for column in columns]
+    return (
+        np.stack([c.fill_null(0).to_numpy() for c in whole]),
+        np.stack([c.is_valid().to_numpy(zero_copy_only=False) for c in whole]),
+    )
+
+
 Columns = dict[str, Any]
 
 
-def quotes(events: Sequence[Quote] | Quotes, units: Units) -> Columns:
-    told = events if isinstance(events, Quotes) else Quotes.of(events)
+def quotes(told: Quotes, units: Units) -> Columns:
     bid_price, ask_price = units.price(told.prices[0]), units.price(told.prices[2])
     bid_size = units.size(told.prices[1], bid_price)
     ask_size = units.size(told.prices[3], ask_price)
@@ -122,28 +209,19 @@ def trades(events: Sequence[Trade], units: Units) -> Columns:
     }
 
 
-def books(events: Sequence[Book], units: Units) -> Columns:
+def books(told: Updates, units: Units) -> Columns:
     """A row for each level: bids as they came, then asks."""
-    counts = levels(events)
-    numbers = chain.from_iterable(level for b in events for level in chain(b.bids, b.asks))
-    rows = np.fromiter(numbers, np.float64, 2 * counts.sum()).reshape(-1, 2)
-    each = units.repeated(counts)
-    price = each.price(rows[:, 0])
-    of_sides = [count for b in events for count in (len(b.bids), len(b.asks))]
-    sides = np.repeat(np.tile(np.array([0, 1], np.int8), len(events)), of_sides)
-    ids = pa.array([b.update_id for b in events], pa.int64())
+    counts = told.counts.sum(axis=0)
+    price = units.repeated(counts).price(told.levels[0])
+    ids = told.whole(2)
+    sides = np.repeat(np.tile(np.array([0, 1], np.int8), len(counts)), told.counts.T.ravel())
     return {
         "side": pa.DictionaryArray.from_arrays(pa.array(sides), pa.array(["bid", "ask"])),
         "price": price,
-        "size": each.size(rows[:, 1], price),
-        "update_id": ids.take(pa.array(np.repeat(np.arange(len(events)), counts))),
-        "is_snapshot": np.repeat([b.is_snapshot for b in events], counts),
+        "size": units.repeated(counts).size(told.levels[1], price),
+        "update_id": ids.take(pa.array(np.repeat(np.arange(len(counts)), counts))),
+        "is_snapshot": np.repeat(told.is_snapshot, counts),
     }
-
-
-def levels(events: Sequence[Book]) -> NDArray[np.int64]:
-    """Rows that each update makes."""
-    return np.array([len(b.bids) + len(b.asks) for b in events], np.int64)
 
 
 def marks(events: Sequence[Mark], units: Units) -> Columns:
@@ -183,16 +261,21 @@ MAKERS: Mapping[str, Callable[[Any, Units], Columns]] = {
 
 
 def columns(
-    channel: str, events: Sequence[Any] | Quotes, terms: Sequence[Terms], at: NDArray[np.int32]
+    channel: str,
+    events: Sequence[Any] | Bulk,
+    terms: Sequence[Terms],
+    at: NDArray[np.int32],
 ) -> tuple[dict[str, pa.Array], NDArray[np.int64] | None]:
     """Give a channel's columns but for those of the frame; and how many rows each event makes.
 
     ``None``: one row each.
     """
+    if channel in BULK and not isinstance(events, Bulk):
+        events = in_columns(channel, [], events)
     units = Units.of(terms, at)
     with np.errstate(over="ignore", invalid="ignore"):
         made = MAKERS[channel](events, units)
-    counts = None if isinstance(events, Quotes) or channel != CHANNELS[Book] else levels(events)
+    counts = events.counts.sum(axis=0) if isinstance(events, Updates) else None
     times = _times(events)
     if counts is not None:
         take = pa.array(np.repeat(np.arange(len(counts)), counts))
@@ -200,8 +283,8 @@ def columns(
     return times | {name: _array(column) for name, column in made.items()}, counts
 
 
-def _times(events: Sequence[Any] | Quotes) -> dict[str, pa.Array]:
-    if isinstance(events, Quotes):
+def _times(events: Sequence[Any] | Bulk) -> dict[str, pa.Array]:
+    if isinstance(events, Bulk):
         return {"ts_event": events.whole(0), "ts_send": events.whole(1)}
     return {
         "ts_event": pa.array([e.ts_event for e in events], pa.int64()),

@@ -45,6 +45,14 @@ class Course(msgspec.Struct):
             self._keep(update)
         return verdict
 
+    def is_next(self, update_id: int | None, follows: int | None, *, is_snapshot: bool) -> bool:
+        """Tell whether an update follows what we have, or is all of it, and nothing waits."""
+        chain = self.chain
+        if self.newest is not None or (chain.is_void and not is_snapshot):
+            return False
+        ids = (update_id, follows, chain.last)
+        return is_snapshot or None in ids or follows == chain.last
+
     def _keep(self, update: Book) -> None:
         self.newest, number = update, update.update_id or 0
         self.bids.update((price, (qty, number)) for price, qty in update.bids)

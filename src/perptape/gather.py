@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng
 
-from perptape.columns import Quotes, columns
+from perptape.columns import Bulk, columns, in_columns
 from perptape.crew import Job
 from perptape.decode import Terms
-from perptape.events import CHANNELS, Book, Event, Quote
+from perptape.events import CHANNELS, Book, Event
 from perptape.instruments import base_of
+from perptape.kept import crc32, keep, kept
 from perptape.ledger import Heard
 from perptape.runs import Runs, Stretch, run_schema
 from perptape.tape import Batch
@@ -34,12 +34,12 @@ BOOKS_HELD = 1 << 8
 """Likewise updates of books, each of which makes many rows."""
 GROUP_ROWS = 1 << 19
 """Rows of a group: what is sent to a worker at once, and done again after a kill."""
-INDEX = "index.json"
+INDEX = "index"
 
 Seqs = NDArray[np.uint64]
 Times = NDArray[np.int64]
 Places = NDArray[np.int32]
-Chunk = tuple[bytes | Quotes, Seqs, Times, Places]
+Chunk = tuple[bytes | Bulk, Seqs, Times, Places]
 """Events of one channel on their way to a worker, with their seq, ts_recv and terms."""
 Parts = list[tuple[str, Chunk]]
 
@@ -70,15 +70,9 @@ class Group(msgspec.Struct, frozen=True):
     @classmethod
     def kept(cls, place: Path) -> "Group | None":
         """Give what lies in its directory; ``None`` if that is not there, or not whole."""
-        try:
-            group = msgspec.json.decode((place / INDEX).read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError):
-            return None
-        return (
-            group
-            if all(_crc32(place / Path(f.name).name) == f.crc32 for f in group.found)
-            else None
-        )
+        group = kept(place / INDEX, cls)
+        is_whole = group and all(crc32(path) == f.crc32 for path, f in group._paths(place))
+        return group if is_whole else None
 
     def stretches(self, place: Path) -> Iterator[tuple[str, str, Stretch]]:
         for path, f in self._paths(place):
@@ -86,13 +80,6 @@ class Group(msgspec.Struct, frozen=True):
 
     def _paths(self, place: Path) -> Iterator[tuple[Path, Found]]:
         return ((place / Path(f.name).name, f) for f in self.found)
-
-
-def _crc32(path: Path) -> int:
-    try:
-        return zlib_ng.crc32(path.read_bytes())
-    except OSError:
-        return -1
 
 
 def directory(place: Path, number: int) -> Path:
@@ -147,15 +134,14 @@ class Rows:
         if not len(heard):
             return
         self._events[channel] += len(heard)
-        self._rows += sum(len(e.bids) + len(e.asks) for e in heard.events if isinstance(e, Book))
-        self._rows += 0 if channel == CHANNELS[Book] else len(heard)
+        self._rows += heard.rows
         if self._kept is not None:
             pass  # it was made before
         elif self._is_sent:
-            self._parts.append((channel, _packed(heard)))
+            self._parts.append((channel, _packed(channel, heard)))
         else:
             self._shaper = self._shaper or Shaper(self._place, self.groups, self._terms)
-            self._shaper.add(channel, *_in_columns(heard))
+            self._shaper.add(channel, *_in_columns(channel, heard))
         heard.clear()
 
     def _end(self) -> Job:
@@ -176,15 +162,14 @@ def _same(group: Group) -> Group:
     return group
 
 
-def _in_columns(heard: Heard) -> tuple[Sequence[Event] | Quotes, Seqs, Times, Places]:
+def _in_columns(channel: str, heard: Heard) -> tuple[Sequence[Event] | Bulk, Seqs, Times, Places]:
     """Give what is held: (events, seq, ts_recv, terms), in the order of the tape."""
     seq, ts_recv = np.array(heard.seq, np.uint64), np.array(heard.ts_recv, np.int64)
     at = np.array(heard.terms, np.int32)
     blocks = heard.blocks
     if not blocks:
         return heard.events, seq, ts_recv, at
-    told = [q for q in heard.events if isinstance(q, Quote)]
-    joined = Quotes.joined([*(b.quotes for b in blocks), *([Quotes.of(told)] if told else [])])
+    joined = in_columns(channel, [b.events for b in blocks], heard.events)
     seq = np.concatenate([*(b.seq for b in blocks), seq])
     ts_recv = np.concatenate([*(b.ts_recv for b in blocks), ts_recv])
     at = np.concatenate([*(b.terms for b in blocks), at])
@@ -194,10 +179,10 @@ def _in_columns(heard: Heard) -> tuple[Sequence[Event] | Quotes, Seqs, Times, Pl
     return joined, seq, ts_recv, at
 
 
-def _packed(heard: Heard) -> Chunk:
+def _packed(channel: str, heard: Heard) -> Chunk:
     """Put events into bytes: that costs a fifth of pickling them, and they take a fifth of room."""
-    events, seq, ts_recv, at = _in_columns(heard)
-    packed = events if isinstance(events, Quotes) else msgspec.msgpack.encode(events)
+    events, seq, ts_recv, at = _in_columns(channel, heard)
+    packed = events if isinstance(events, Bulk) else msgspec.msgpack.encode(events)
     return packed, seq, ts_recv, at
 
 
@@ -233,7 +218,7 @@ class Shaper:
     def add(
         self,
         channel: str,
-        events: Sequence[Event] | Quotes,
+        events: Sequence[Event] | Bulk,
         seq: Seqs,
         ts_recv: Times,
         at: Places,
@@ -263,11 +248,11 @@ class Shaper:
     def close(self, events: dict[str, int]) -> Group:
         """Finish the group and put it where it belongs."""
         found = [
-            Found(channel, base, s.path.name, s.first, s.rows, s.days, _crc32(s.path))
+            Found(channel, base, s.path.name, s.first, s.rows, s.days, crc32(s.path))
             for channel, base, s in self._runs.found()
         ]
         group = Group(events, found)
-        (self._at / INDEX).write_bytes(msgspec.json.encode(group))
+        keep(self._at / INDEX, group)
         shutil.rmtree(self._end, ignore_errors=True)
         self._at.rename(self._end)
         return group

@@ -13,7 +13,7 @@ import msgspec
 from perptape.checks import LEARN_EVERY, Checks, promised_bound, spaced
 from perptape.decode import Registry, Terms, decoder, is_control, rest_events
 from perptape.errors import BadFrame
-from perptape.events import CHANNELS, Book, Event, Kind, Note, Opened, Quote
+from perptape.events import CHANNELS, Book, Event, Kind, Note, Opened
 from perptape.instruments import Instrument
 from perptape.tape import Batch, Segment, Tape
 from perptape.timeline import Interval, Stream
@@ -21,7 +21,8 @@ from perptape.trust import EXPIRED, MARKET, Asked, Trust, Wire, is_named, lost_f
 from perptape.venues import VENUES
 
 if TYPE_CHECKING:
-    from perptape.lanes import Block, Lanes, Step
+    from perptape.ahead import Block, Step
+    from perptape.lanes import Lanes
 
 TYPES: dict[str, type] = {channel: event for event, channel in CHANNELS.items()}
 LAST_DATA, LAST_WIRE_KIND = int(Kind.BINARY), int(Kind.SENT)
@@ -44,6 +45,12 @@ class Heard(msgspec.Struct):
 
     def __len__(self) -> int:
         return len(self.events) + sum(map(len, self.blocks))
+
+    @property
+    def rows(self) -> int:
+        """How many rows it makes: of a book one for each level."""
+        levels = sum(len(e.bids) + len(e.asks) - 1 for e in self.events if isinstance(e, Book))
+        return levels + len(self.events) + sum(b.events.rows for b in self.blocks)
 
     def add(self, seq: int, ts: int, terms: int, event: Event) -> None:
         self.seq.append(seq)
@@ -106,7 +113,7 @@ class Ledger:
     def _lanes(self) -> "Lanes":
         from perptape.lanes import Lanes  # noqa: PLC0415 - numba, half a second
 
-        return Lanes(self._trust, self._beat)
+        return Lanes(self._trust, self._checks, self._beat)
 
     def batch(self, batch: Batch, rows: Rows | None = None) -> None:
         """Take in one batch of frames; append what becomes rows of its events to ``rows``."""
@@ -145,7 +152,7 @@ class Ledger:
     def _steps(self, batch: Batch, rows: Rows | None) -> "Iterator[Step]":
         """Give the frames to look at one by one: all that the lanes do not take."""
         if self.lanes is not None:
-            return self.lanes.rest(batch, None if rows is None else rows[Quote].blocks)
+            return self.lanes.rest(batch, rows)
         cuts, seqs = batch.offsets.tolist(), range(batch.first_seq, batch.last_seq + 1)
         columns = (batch.kind.tolist(), batch.wire.tolist(), batch.ts_recv.tolist())
         return zip(seqs, *columns, cuts, cuts[1:], strict=False)
