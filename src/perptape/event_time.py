@@ -121,10 +121,10 @@ def _notes(markets: Sequence[Market]) -> Iterator[str]:
         elif odd := [
             f"{number(count, 0)} {words}"
             for count, words in (
-                (timed.unstamped, "without a stamp"),
-                (timed.early, "stamped after they came"),
-                (timed.late, "that came too late to be put in order"),
+                (timed.unstamped, "had no stamp"),
+                (timed.early, "had one from after they came"),
+                (timed.late, "came too late to be put in order"),
             )
             if count
         ]:
-            yield f"{market.market} had rows on trusted time {listed(odd)}."
+            yield f"Of the rows of {market.market} on trusted time {listed(odd)}."

@@ -262,6 +262,18 @@ def test_no_row_is_lost_and_batches_change_nothing(drawn, size):
     assert late_ns.max() <= MOST_LATE_NS
 
 
+def test_two_tapes_are_as_one():
+    rows = [said(20 * k, v, 100 + (k * 7) % 5, 5 + (k * 13) % 40) for k in range(300) for v in "ab"]
+    table, found = in_order(rows), clocks()
+    heard = ledger([(v, T0 + 45 * MS, T0 + 6 * NS) for v in "ab"])
+    whole = pt.retimed(table, heard, found)
+    halves = pt.retimed([table[:311], table[311:]], heard, found)
+    assert len(halves.quotes) == 2
+    assert halves.ledger.equals(whole.ledger) and halves.markets.equals(whole.markets)
+    one, two = (pt.gaps(moved.quotes, moved.ledger) for moved in (whole, halves))
+    assert one.to_json() == two.to_json() and b"gap_bps" in one.to_json()
+
+
 def test_few_rows_wait_however_long_the_tape(monkeypatch):
     """Of an hour those of ten seconds, ten a second, and one batch are in hand."""
     monkeypatch.setattr(reorder, "ROWS", 100)

@@ -1,11 +1,13 @@
 """A report on the venues' own time: what it says where no clock is known, and of what it cannot."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
 
 from perptape.errors import BadUsage
+from perptape.event_time import with_errors
 from perptape.findings import Timed
 from perptape.report import Asked, build, to_html, to_json
 from perptape.sections.timing import resolution_words, timing
@@ -28,6 +30,20 @@ def test_without_clocks_all_stays_as_it_came_and_says_why(moved, deep):
     assert [replace(m, clock=None) for m in moved.markets] == list(deep.markets)
     assert moved.pairs == deep.pairs and moved.clocks == ()
     assert all(lead.leader is None and lead.clock == "recv" for lead in moved.leads)
+
+
+def test_what_fell_outside_is_counted_and_said(deep):
+    rows = {"unstamped": 3, "early": 2, "late": 1_200}
+    market = deep.markets[0].market
+    known = Timed("event", 4.5, **rows)
+    of = SimpleNamespace(timed=lambda name: known if name == market else Timed("recv", reason="so"),
+                         error_ms=lambda *_: None)  # fmt: skip
+    notes = with_errors(deep, of).provenance.notes
+    assert (
+        f"Of the rows of {market} on trusted time 3 had no stamp, 2 had one from after they came "
+        "and 1\N{NARROW NO-BREAK SPACE}200 came too late to be put in order."
+    ) in notes
+    assert sum("stays on receive time: so." in note for note in notes) == len(deep.markets) - 1
 
 
 def test_the_default_says_nothing_of_it(deep):
