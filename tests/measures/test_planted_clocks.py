@@ -15,8 +15,8 @@ from .test_planted import CALM, EPISODES, simulated, spans, told
 MS, NS = 10**6, 10**9
 CLOCKS_MS = {"bybit": 90.0, "bitget": -60.0, "gateio": 400.0}
 LATE_MS = {"bybit": 5, "bitget": 110, "gateio": 50}
-PLANTED = [(1, 400, "bybit", "bitget", 5), (2, 600, "bitget", "gateio", 6),
-           (4, 120, "gateio", "bybit", 6), (5, 900, "bitget", "bybit", 5)]  # fmt: skip
+PLANTED = [(2, 400, "bybit", "bitget", 5), (3, 600, "bitget", "gateio", 6),
+           (5, 120, "gateio", "bybit", 6), (6, 900, "bitget", "bybit", 5)]  # fmt: skip
 """In BTC; prices of ETH move together all the time."""
 LASTS_S = 9
 
