@@ -31,7 +31,7 @@ READERS = ("notebook", "cryptofeed", "ccxt", "nautilus_trader", "perptape", "per
 CLIENTS = {"record": RECORDERS, "quotes": READERS}
 PEERS = ("cryptofeed", "ccxt", "nautilus_trader")
 TITLES = {"record": "Socket to disk", "quotes": "Socket to typed quote"}
-GATES = {  # (path, client, tls, burst) -> how many times less CPU, or if below 2 how much of its
+GATES = {  # (path, client, tls) -> how many times less CPU is asked of us, and hoped for
     ("record", "cryptofeed", False): (9, 14),
     ("record", "cryptofeed", True): (6, 9),
     ("record", "notebook", False): (7, 9),
