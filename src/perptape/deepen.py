@@ -21,6 +21,7 @@ from perptape.surroundings import (
     compared_clocks,
     expected,
     leads,
+    most_to_lead,
     recent,
     ties,
     told_clocks,
@@ -188,13 +189,19 @@ def _with_clocks(report: Report, told: Told) -> Report:
     tied: list[Tie] = []
     for series in report.series:
         coin = told.coin(_base(series))
-        since = recent(coin.quotes)[1]
-        every += leads(coin, found, since, None if moved is None else moved.errors_ms())
-        tied += ties(coin, since)
+        most, errors = most_to_lead(coin), None if moved is None else moved.errors_ms()
+        every += leads(coin, found, since := recent(coin.quotes, most)[1], errors)
+        tied += ties(coin, recent(coin.quotes)[1])
         if since is not None:
-            what = f"Clocks, who leads, the basis and where the price of {coin.base} is made"
-            report = _noted(report, f"{what} are told from its last {MOST_QUOTES:,} quotes.")
+            report = _noted(report, _of_the_last(coin.base, most))
     return _with_steps(replace(report, leads=tuple(every), ties=tuple(tied)))
+
+
+def _of_the_last(base: str, most: int) -> str:
+    return (
+        f"Who leads in {base} is told from its last {most:,} quotes; clocks, the basis, and where "
+        f"its price is made from the last {MOST_QUOTES:,} at most."
+    )
 
 
 def _with_steps(report: Report) -> Report:

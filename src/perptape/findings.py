@@ -367,7 +367,6 @@ class Tie(msgspec.Struct, frozen=True, omit_defaults=True):
     trusted_s: float
     step_s: float
     """Both prices were looked at so often."""
-    updates: int = 0
     mean_bps: float | None = None
     std_bps: float | None = None
     last_bps: float | None = None

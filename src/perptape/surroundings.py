@@ -20,7 +20,9 @@ from perptape.measures.price_discovery import price_discovery
 from perptape.worth import Coin
 
 MOST_QUOTES = 2_000_000
-"""Clocks and leads are told from so many of a coin's quotes at most: the last ones."""
+"""Clocks, leads and the basis are told from so many of a coin's quotes at most: the last ones."""
+USUAL_PAIRS = 6
+"""Of more pairs who leads is told from fewer: each costs as much as its quotes are many."""
 SIDES = ("first", "second")
 MAX_LAG_MS, STEP_MS = 500.0, 5.0
 STEPS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 300.0, 3600.0)
@@ -29,13 +31,21 @@ WINDOW, MOST_WINDOWS = 3600, 12
 BLOCKS, LEAST_BLOCK_S, MOST_BLOCK_S = 15, 2.5, 60.0
 
 
-def recent(quotes: Sequence[Table]) -> tuple[list[pl.LazyFrame], int | None]:
+def most_to_lead(of: Coin) -> int:
+    """Give of how many quotes who leads is told."""
+    count = len(coin(of.ledger, of.base).markets)
+    return MOST_QUOTES * USUAL_PAIRS // max(count * (count - 1) // 2, USUAL_PAIRS)
+
+
+def recent(
+    quotes: Sequence[Table], most: int = MOST_QUOTES
+) -> tuple[list[pl.LazyFrame], int | None]:
     """Give the last quotes of one coin, and from when they are if these are not all."""
     frames = [table.lazy() for table in quotes]
     heights = [int(f.select(pl.len()).collect().item()) for f in frames]
-    if sum(heights) <= MOST_QUOTES:
+    if sum(heights) <= most:
         return frames, None
-    share = MOST_QUOTES / sum(heights)
+    share = most / sum(heights)
     firsts = [
         f.slice(height - int(height * share), 1).select(pl.col("ts_recv").cast(pl.Int64)).collect()
         for f, height in zip(frames, heights, strict=True)
@@ -75,7 +85,10 @@ def leads(
         offsets, errors = dict.fromkeys(moved, 0.0), moved
     elif known is not None and by_stamp:
         offsets, errors = known.offsets_ms(), known.errors_ms()
-    total_s = sum(names.trusted[m].total_ns for m in heard) / NS / max(len(heard), 1)
+    ts_from = since if of.ts_from is None or (since or 0) > of.ts_from else of.ts_from
+    window = (-NEVER if ts_from is None else ts_from, NEVER if of.ts_to is None else of.ts_to)
+    total_s = sum(names.trusted[m].within(*window).total_ns for m in heard) / NS
+    block_s = min(max(total_s / max(len(heard), 1) / BLOCKS, LEAST_BLOCK_S), MOST_BLOCK_S)
     found = lead_lag(
         list(of.quotes),
         of.ledger,
@@ -85,8 +98,8 @@ def leads(
         errors_ms=errors,
         max_lag_ms=MAX_LAG_MS,
         step_ms=STEP_MS,
-        block_s=min(max(total_s / BLOCKS, LEAST_BLOCK_S), MOST_BLOCK_S),
-        ts_from=since if of.ts_from is None or (since or 0) > of.ts_from else of.ts_from,
+        block_s=block_s,
+        ts_from=ts_from,
         ts_to=of.ts_to,
     )
     curves = found.curve.partition_by("first", "second", as_dict=True)
@@ -204,28 +217,40 @@ def with_expected(pair: Pair, markets: Mapping[str, Market]) -> Pair:
 def ties(of: Coin, since: int | None) -> tuple[Tie, ...]:
     """Tell how the prices of each two markets hang together, and in which the price is made."""
     first = since if of.ts_from is None or (since or 0) > of.ts_from else of.ts_from
-    quotes, step_s = list(of.quotes), _step_s(of, first)
-    lying = basis(
-        quotes, of.ledger, base=of.base, step_s=step_s, ts_from=first, ts_to=of.ts_to
-    )  # fmt: skip
-    made = price_discovery(
-        quotes, of.ledger, base=of.base, step_s=step_s, window_s=WINDOW * step_s,
-        ts_from=first, ts_to=of.ts_to,
-    )  # fmt: skip
+    ts_from, ts_to = (-NEVER if first is None else first), (NEVER if of.ts_to is None else of.ts_to)
+    step_s = _step_s(of, ts_from, ts_to)
+    quotes = [thinned(table, round(step_s * NS), ts_from, ts_to) for table in of.quotes]
+    window = {"base": of.base, "step_s": step_s, "ts_from": ts_from, "ts_to": ts_to}
+    lying = basis(quotes, of.ledger, **window)  # type: ignore[arg-type]
+    made = price_discovery(quotes, of.ledger, window_s=WINDOW * step_s, **window)  # type: ignore[arg-type]
     shares = made.rename({"reason": "shares_reason"}).drop("trusted_s", "samples")
     both = lying.join(shares, on=["first", "second"], how="left", maintain_order="left")
-    rows = both.iter_rows(named=True)
+    rows = both.drop("updates").iter_rows(named=True)
     return tuple(Tie(**row, step_s=step_s) for row in rows if row["trusted_s"])
 
 
-def _step_s(of: Coin, first: int | None) -> float:
+def thinned(quotes: Table, step_ns: int, ts_from: int, ts_to: int) -> pl.DataFrame:
+    """Keep each market's last quote before every step: at the steps the same is known."""
+    ts = pl.col("ts_recv").cast(pl.Int64)
+    step = (ts + (step_ns - 1)) // step_ns
+    return (
+        quotes.lazy()
+        .filter(ts.is_between(ts_from, ts_to))
+        .group_by("venue", "instrument", step.alias("step"), maintain_order=True)
+        .last()
+        .sort("ts_recv", maintain_order=True)
+        .drop("step")
+        .collect()
+    )
+
+
+def _step_s(of: Coin, ts_from: int, ts_to: int) -> float:
     """Choose how often prices are looked at: finely, but not when nothing can have changed.
 
     A step is no shorter than a market's usual time between two quotes, and so long that there are
     ``WINDOW`` of them (up to a second), in ``MOST_WINDOWS`` windows at most.
     """
     names = coin(of.ledger, of.base)
-    ts_from, ts_to = (-NEVER if first is None else first), (NEVER if of.ts_to is None else of.ts_to)
     heard_s = {m: s.within(ts_from, ts_to).total_ns / NS for m, s in names.trusted.items()}
     counts = _counts(of.quotes, ts_from, ts_to)
     waits = [s / counts[m] for m, s in heard_s.items() if s and counts.get(m)]

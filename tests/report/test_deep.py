@@ -6,12 +6,15 @@ import re
 import numpy as np
 import pytest
 
+import perptape as pt
+from perptape import surroundings
+from perptape.events import NS
 from perptape.page import to_html
 from perptape.report import Asked, build, pngs
 from perptape.sections.opening import verdict
 from perptape.told import to_json
 
-from .deep import EPISODES, FUNDING, SECONDS, bids
+from .deep import EPISODES, FUNDING, SECONDS, T0, bids
 
 FEES = {"bybit": 5.5e-4, "htx": 6e-4}
 
@@ -234,6 +237,18 @@ def test_the_basis_is_told_with_its_step_and_what_is_not_known_of_it(deep):
     assert tie.share_low is None and tie.shares_reason == "a market hardly moved"
     page = to_html(deep)
     assert "The basis, pair by pair (3)" in page and "a market hardly moved" in page
+
+
+def test_what_is_sampled_for_the_basis_is_what_all_quotes_say(deep_tape):
+    tape = pt.open(deep_tape)
+    quotes, ledger = tape.quotes("BTC-USDT").collect(), tape.ledger().collect()
+    step_ns = 700 * NS // 1000
+    few = surroundings.thinned(quotes, step_ns, T0, T0 + 60 * NS)
+    assert len(few) < 0.2 * len(quotes)
+    window = {"step_s": 0.7, "ts_from": T0, "ts_to": T0 + 60 * NS}
+    names = ("samples", "half_life_s", "adf_statistic", "ou_mean_bps")
+    whole, thin = (pt.basis(q, ledger, **window).select(names) for q in (quotes, few))
+    assert whole.equals(thin)
 
 
 def test_the_page_ranks_what_could_be_taken(deep):

@@ -39,7 +39,7 @@ HORIZON_S = 300.0
 STEP_S = 1.0
 LEAST_SAMPLES = 100
 """With fewer nothing is said."""
-MOST_TESTED = 1000
+MOST_TESTED = 500
 """More samples than these are thinned before the test of stationarity, whose cost grows fast;
 what it can tell depends on how long they last, not on how many they are."""
 LEVEL = 0.95
