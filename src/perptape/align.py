@@ -6,6 +6,7 @@ untrusted stretch.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +21,8 @@ ROWS = 1 << 19
 """Rows of quotes in memory at a time, from each tape."""
 SIDES = ("bid_price", "bid_size", "ask_price", "ask_size")
 TIME = pl.Datetime("ns", "UTC")
+LOOK_BACK_NS, LOOK_BACK_TIMES = 1_000_000_000, 8
+"""How far to look for the last row of a market at first, and how much further each time."""
 
 
 class Piece(NamedTuple):
@@ -166,29 +169,81 @@ def pieces(
     Each tape is in order; of rows with the same ``ts_recv`` those of an earlier tape come first.
     Markets that the ledger does not know have no trusted time and become -1.
     """
-    numbers = [_numbers(tape, coin, ts_from, ts_to) for tape in quotes]
-    tapes = [iter(n.collect_batches(chunk_size=rows, maintain_order=True)) for n in numbers]
     places = codes(coin)
-    for frame in tapes[0] if len(tapes) == 1 else merged(tapes):
+    for frame in _frames([_numbers(tape, coin, ts_from, ts_to) for tape in quotes], rows):
         for part in frame.iter_slices(rows):
             yield _piece(part, places)
+
+
+def _frames(numbers: Sequence[pl.LazyFrame], rows: int) -> Iterator[pl.DataFrame]:
+    tapes = [iter(n.collect_batches(chunk_size=rows, maintain_order=True)) for n in numbers]
+    return tapes[0] if len(tapes) == 1 else merged(tapes)
 
 
 def _numbers(
     quotes: pl.DataFrame | pl.LazyFrame, coin: Coin, ts_from: int, ts_to: int
 ) -> pl.LazyFrame:
     """Turn names into codes and times into ns, so that rows of any tape fit together."""
-    ts = pl.col("ts_recv").cast(TIME).cast(pl.Int64)
-    return (
-        quotes.lazy()
-        .select(
-            ts.alias("ts"),
-            code(coin).alias("code"),
-            pl.col("ts_event").cast(TIME).cast(pl.Int64).fill_null(-NEVER),
-            *(pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in SIDES),
-        )
-        .filter(pl.col("ts").is_between(ts_from, ts_to))
+    return within(quotes, ts_from, ts_to).select(
+        pl.col("ts_recv").cast(TIME).cast(pl.Int64).alias("ts"),
+        code(coin).alias("code"),
+        pl.col("ts_event").cast(TIME).cast(pl.Int64).fill_null(-NEVER),
+        *(pl.col(name).cast(pl.Float64).fill_null(np.nan) for name in SIDES),
     )
+
+
+def within(table: pl.DataFrame | pl.LazyFrame, ts_from: int, ts_to: int) -> pl.LazyFrame:
+    """Take the rows of a closed window; of a file only the row groups that may have some."""
+    if isinstance(table, pl.DataFrame):
+        times: Ints = table["ts_recv"].cast(TIME).to_physical().to_numpy()
+        start = int(np.searchsorted(times, ts_from))
+        stop = int(np.searchsorted(times, ts_to, side="right"))
+        return table.slice(start, max(stop - start, 0)).lazy()
+    is_plain = table.collect_schema()["ts_recv"] == TIME
+    ts = pl.col("ts_recv") if is_plain else pl.col("ts_recv").cast(TIME)
+    if ts_from > -NEVER:
+        table = table.filter(ts >= pl.lit(ts_from).cast(TIME))
+    return table if ts_to == NEVER else table.filter(ts <= pl.lit(ts_to).cast(TIME))
+
+
+def standing(
+    quotes: Sequence[pl.DataFrame | pl.LazyFrame], coin: Coin, ts_from: int, ts_to: int
+) -> pl.DataFrame:
+    """Give the last row of each market in ``[ts_from, ts_to)``, of those that trust carries over.
+
+    Read backwards, a longer stretch each time, until all are found.
+    """
+    trust = coin.trust(ts_to, ts_to)
+    starts = [
+        min((s for s in trust.starts[a:b].tolist() if s < ts_to), default=ts_to)
+        for a, b in pairwise(trust.first)
+    ]
+    wanted = {place for place, start in enumerate(starts) if start < ts_to}
+    ts_from = max(ts_from, min(starts, default=ts_to))
+    places, found = codes(coin), _no_rows()
+    end, length = ts_to, LOOK_BACK_NS
+    while end > ts_from and wanted - set(places[found["code"].to_numpy()].tolist()):
+        start = max(ts_from, end - length)
+        rows = _no_rows()
+        for frame in _frames([_numbers(tape, coin, start, end - 1) for tape in quotes], ROWS):
+            rows = later([rows, frame])
+        found, end, length = later([rows, found]), start, LOOK_BACK_TIMES * length
+    return found
+
+
+def _no_rows() -> pl.DataFrame:
+    whole = dict.fromkeys(("ts", "code", "ts_event"), pl.Int64)
+    return pl.DataFrame(schema={**whole, **dict.fromkeys(SIDES, pl.Float64)})
+
+
+def later(rows: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Of rows in receive order, keep the last of each market."""
+    return pl.concat(rows).unique("code", keep="last", maintain_order=True)
+
+
+def piece(rows: pl.DataFrame, coin: Coin) -> Piece:
+    """Make a piece of what stands."""
+    return _piece(rows.sort("ts", maintain_order=True), codes(coin))
 
 
 def _names(coin: Coin) -> tuple[list[str], list[str]]:
@@ -198,7 +253,7 @@ def _names(coin: Coin) -> tuple[list[str], list[str]]:
 
 def _code(column: str, known: list[str]) -> pl.Expr:
     enum = pl.Enum(known)
-    number = pl.col(column).cast(pl.String).cast(enum, strict=False).to_physical().cast(pl.Int64)
+    number = pl.col(column).cast(enum, strict=False).to_physical().cast(pl.Int64)
     return number.fill_null(len(known))
 
 

@@ -4,7 +4,7 @@ import msgspec
 import polars as pl
 import pytest
 
-from perptape import kernels
+from perptape import kernels, weave
 from perptape.errors import BadUsage, Failed
 from perptape.measures import gaps
 
@@ -245,7 +245,7 @@ def test_one_compilation_serves_all():
     gaps(quotes([(0, "a", 1.0, 2.0)]), both(S))
     gaps(quotes([(0, "a", 1.0, 2.0)]), both(S), max_age_s=1, buckets=3)
     gaps(quotes([]), ledger([("a", 0, S)]))
-    for loop in (kernels.digest, kernels.settle, kernels.count_latencies):
+    for loop in (weave.digest, weave.settle, kernels.count_latencies):
         assert len(loop.signatures) == 1
 
 

@@ -1,7 +1,8 @@
 """What holds for all tables: made by hypothesis, judged by the slow definitions in `tape`."""
 
 import math
-from itertools import permutations
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise, permutations
 
 import numpy as np
 import polars as pl
@@ -10,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perptape import kernels
-from perptape.align import coin, pieces
-from perptape.measures import gaps, pairs
+from perptape.align import coin, pieces, standing
+from perptape.measures import gaps, pairs, parts
 from perptape.measures.counts import SparseCounts, quantiles
 from perptape.measures.gaps import QUANTILES
 from perptape.measures.pairs import PairAccumulator, Window
@@ -65,7 +66,6 @@ def test_every_number_is_its_definition(table, max_age, window):
         max_age_s=None if max_age is None else max_age / 1e9,
         ts_from=ts_from,
         ts_to=ts_to,
-        threads=1,
     )
     for pair in found.found_pairs:
         i, j = pair.sell[0], pair.buy[0]
@@ -91,38 +91,97 @@ def test_every_number_is_its_definition(table, max_age, window):
             assert pair.edge_bps.max == pytest.approx(edge_max, abs=1e-8)
 
 
-@settings(max_examples=60, deadline=None)
-@given(tables(), st.lists(st.integers(0, 25), max_size=6), st.integers(1, 3))
-def test_pieces_threads_and_blocks_cannot_be_seen(table, cuts, threads):
+def same(found, expected):
+    """Every sum, count and line, to the bit."""
+    width = len(expected.quotes)
+    for i, j in permutations(range(width), 2):
+        assert repr(found.sums(i, j)) == repr(expected.sums(i, j))
+        assert found.ratio(i, j).tobytes() == expected.ratio(i, j).tobytes()
+    for m in range(width):
+        assert repr(found.latencies.of(m)) == repr(expected.latencies.of(m))
+        for side in range(2):
+            assert found.side(m, side).tobytes() == expected.side(m, side).tobytes()
+    assert found.quotes.tolist() == expected.quotes.tolist()
+    assert (found.since, found.until) == (expected.since, expected.until)
+
+
+def free(of):
+    return np.ones((len(of.markets),) * 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables(), st.lists(st.integers(0, 25), max_size=6))
+def test_pieces_cannot_be_seen(table, cuts):
     rows, trusted = table
-    whole, heard = quotes(rows), ledger(trusted)
-    of = coin(heard)
-    expected = gaps(whole, heard, buckets=7, threads=1)
-    kept = np.full((len(of.markets),) * 2, np.nan)
-    found = PairAccumulator(
-        of, Window(-kernels.NEVER, kernels.NEVER, None, 7), kept, threads=threads
-    )
+    whole, of = quotes(rows), coin(ledger(trusted))
+    window = Window(-kernels.NEVER, kernels.NEVER, None, 7)
+    one, many = (PairAccumulator(of, window, free(of)) for _ in range(2))
+    for piece in pieces([whole], of):
+        one.feed(piece)
     for a, b in zip([0, *sorted(cuts)], [*sorted(cuts), None], strict=True):
-        for piece in pieces([whole[a:b]], of):
-            found.feed(piece)
-    found.finish()
-    for i, j in permutations(range(len(of.markets)), 2):
-        one = PairAccumulator(of, Window(-kernels.NEVER, kernels.NEVER, None, 7), kept, threads=1)
-        for piece in pieces([whole], of, rows=3):
-            one.feed(piece)
-        one.finish()
-        assert repr(one.sums(i, j)) == repr(found.sums(i, j))
-        assert one.ratio(i, j).tobytes() == found.ratio(i, j).tobytes()
-    assert expected.to_json() == gaps(whole.lazy(), heard, threads=threads).to_json()
+        for piece in pieces([whole[a:b]], of, rows=3):
+            many.feed(piece)
+    same(many.finish(), one.finish())
+
+
+def added_in_some_order(draw, found):
+    """Merge neighbours until one is left."""
+    while len(found) > 1:
+        k = draw(st.integers(0, len(found) - 2))
+        found[k : k + 2] = [pairs.merge(found[k], found[k + 1])]
+    return found[0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.data(), tables(), st.sets(moments, max_size=5), st.integers(0, 9), windows,
+    st.one_of(st.none(), st.sampled_from([0, 50 * MS, 130 * MS])),
+)  # fmt: skip
+def test_any_cut_of_the_time_merged_in_any_order_gives_the_same_bits(  # noqa: PLR0913, PLR0917
+    data, table, cuts, buckets, window, max_age
+):
+    rows, trusted = table
+    tapes, of = [quotes(rows[::2]).lazy(), quotes(rows[1::2])], coin(ledger(trusted))
+    first, last = window or (-kernels.NEVER, kernels.NEVER)
+    asked = Window(first, last, max_age, buckets)
+    ends = [first, *sorted(t for t in cuts if first < t), kernels.NEVER]
+    heads = [standing(tapes, of, -kernels.NEVER, t) for t in ends[:-1]]
+    found = [
+        pairs.partial(tapes, of, asked, free(of), part, head)
+        for part, head in zip(pairwise(ends), heads, strict=True)
+    ]
+    expected = pairs.partial(tapes, of, asked, free(of), (first, kernels.NEVER), heads[0])
+    same(added_in_some_order(data.draw, found), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(tables(), windows, st.integers(1, 4))
+def test_no_executor_shows_in_a_result(table, window, rows_of_part):
+    rows, trusted = table
+    ts_from, ts_to = window or (None, None)
+    given = {"fees": FEES, "buckets": 7, "ts_from": ts_from, "ts_to": ts_to}
+    expected, told = gaps(quotes(rows), ledger(trusted), **given), []
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as threads:
+        patch.setattr(parts, "ROWS_OF_PART", rows_of_part)
+        for whole in (quotes(rows), quotes(rows).lazy()):
+            for executor in (None, threads):
+                found = gaps(
+                    whole, ledger(trusted), executor=executor, **given,
+                    progress=lambda *done: told.append(done),
+                )  # fmt: skip
+                assert found.to_json() == expected.to_json()
+                for key, ratios in expected.series_ratios.items():
+                    assert found.series_ratios[key].tobytes() == ratios.tobytes()
+                assert told[-1][0] == told[-1][1] <= 1 + len(rows) // rows_of_part
 
 
 @settings(max_examples=60, deadline=None)
 @given(tables())
 def test_another_venue_changes_no_other_pair(table):
     rows, trusted = table
-    with_all = gaps(quotes(rows), ledger(trusted), fees=FEES, threads=1)
+    with_all = gaps(quotes(rows), ledger(trusted), fees=FEES)
     rows = [row for row in rows if row[1] != "b"]
-    without = gaps(quotes(rows), ledger([t for t in trusted if t[0] != "b"]), fees=FEES, threads=1)
+    without = gaps(quotes(rows), ledger([t for t in trusted if t[0] != "b"]), fees=FEES)
     others = [p for p in with_all.found_pairs if "b:BTC-USDT-PERP" not in {p.sell, p.buy}]
     assert others == list(without.found_pairs)
 
@@ -131,7 +190,7 @@ def test_another_venue_changes_no_other_pair(table):
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=2, max_size=2))
 def test_uncrossed_books_never_gain_both_ways(books):
     rows = [(0, v, float(b), float(b + s)) for v, (b, s) in zip("ab", books, strict=True)]
-    found = gaps(quotes(rows), ledger([("a", 0, 5), ("b", 0, 5)]), threads=1)
+    found = gaps(quotes(rows), ledger([("a", 0, 5), ("b", 0, 5)]))
     there, back = (1 + p.gap_bps.max / 1e4 for p in found.found_pairs)
     assert there * back <= 1 + 1e-12
 
@@ -140,7 +199,7 @@ def test_uncrossed_books_never_gain_both_ways(books):
 @given(tables(), st.integers(1, 9))
 def test_drawing_loses_no_extreme(table, buckets):
     rows, trusted = table
-    found = gaps(quotes(rows), ledger(trusted), buckets=buckets, threads=1)
+    found = gaps(quotes(rows), ledger(trusted), buckets=buckets)
     for pair in found.found_pairs:
         drawn = found.series.gaps_bps[pair.sell, pair.buy]
         if pair.gap_bps is None:
@@ -164,7 +223,7 @@ def test_quantiles_are_numpys(keys):
 
 
 def test_counts_grow_and_overflow_their_pages():
-    counts = SparseCounts(spill=70_000)
+    counts = SparseCounts(spill=70_000, series=4)
     rng = np.random.default_rng(1)
     keys = np.concatenate([rng.integers(-(10**9), 10**9, 5_000), np.full(70_000, 5)])
     for k in range(0, len(keys), 1_000):
@@ -189,8 +248,7 @@ def test_long_tape_passes_through_blocks_and_growth(monkeypatch):
     ]
     table, heard = quotes(rows), ledger([("a", 0, 10**11), ("b", 0, 10**11)])
     expected = gaps(table, heard, buckets=50)
-    monkeypatch.setattr(pairs, "MOST_BLOCK", 31)
-    monkeypatch.setattr(pairs, "LEAST_BLOCK", 31)
+    monkeypatch.setattr(pairs, "ROWS_OF_BLOCK", 31)
     assert gaps(table, heard, buckets=50).to_json() == expected.to_json()
     a = table.filter(pl.col("venue") == "a").select("ts_recv", "bid_price")
     b = table.filter(pl.col("venue") == "b").select("ts_recv", "ask_price")

@@ -1,49 +1,83 @@
-"""Sparse counts that grow, and quantiles of them."""
+"""Sparse counts that grow and can be added, and quantiles of them."""
 
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from perptape.kernels import (
     PAGE,
     PAGE_BITS,
     SERIES_BITS,
+    SERIES_SHIFT,
     SPILLED,
+    SPREAD,
     TABLE,
+    UNSET,
     USED,
     Counts,
     Floats,
     Ints,
-    Scratch,
+    add_pages,
     recount,
-    rehash,
 )
 
 FIRST_PAGES = 1 << 8
-SLOTS_PER_PAGE = 4
-NO_NAME = -1
-SERIES_SHIFT = SERIES_BITS + PAGE_BITS
 MIDDLE = 1 << (SERIES_SHIFT - 1)
 """Offset of a series' key 0 among its bins."""
+
+
+class Bins(NamedTuple):
+    """What was counted, of any number of series."""
+
+    names: Ints
+    """[k] of pages, ascending"""
+    pages: NDArray[np.integer[Any]]
+    """[k, PAGE]"""
+    wide: Counter[int]
+    """What did not fit into pages, by bin."""
+
+    def of(self, series: int) -> tuple[Ints, Ints]:
+        """Give the keys of a series, ascending, and how often each came, both [k]."""
+        own = slice(*np.searchsorted(self.names, [s << SERIES_BITS for s in (series, series + 1)]))
+        keys = ((self.names[own] << PAGE_BITS)[:, None] + np.arange(PAGE)).ravel()
+        counts = self.pages[own].ravel()
+        wide = {k: n for k, n in self.wide.items() if k >> SERIES_SHIFT == series}
+        keys = np.concatenate([keys[counts > 0], np.fromiter(wide, np.int64)])
+        counts = np.concatenate([counts[counts > 0], np.fromiter(wide.values(), np.int64)])
+        found, places = np.unique(keys, return_inverse=True)
+        totals = np.zeros(len(found), np.int64)
+        np.add.at(totals, places, counts)
+        return found - (series << SERIES_SHIFT) - MIDDLE, totals
+
+
+def added(first: Bins, then: Bins) -> Bins:
+    """Add what was counted."""
+    names = np.union1d(first.names, then.names)
+    pages = np.zeros((len(names), PAGE), np.int64)
+    for part in (first, then):
+        add_pages(pages, part.pages, np.searchsorted(names, part.names))
+    return Bins(names, pages, first.wide + then.wide)
 
 
 class SparseCounts:
     """Exact counts of integer keys, by series; memory follows the number of different pages."""
 
-    def __init__(self, spill: int) -> None:
+    def __init__(self, spill: int, series: int) -> None:
         """``spill`` is the most that a loop may count before it returns."""
         self.arrays = Counts(
-            names=np.full(FIRST_PAGES, NO_NAME, np.int64),
-            slots=np.zeros(FIRST_PAGES * SLOTS_PER_PAGE, np.int64),
+            names=np.zeros(FIRST_PAGES, np.int64),
+            first=np.full(series, UNSET, np.int64),
+            places=np.zeros((series, SPREAD), np.int32),
             pages=np.zeros((FIRST_PAGES, PAGE), np.uint16),
             table=np.zeros(TABLE, np.int64),
             spill=np.empty((spill, 2), np.int64),
         )
         self.arrays.table[USED] = 1  # the page of nowhere
         self._wide: Counter[int] = Counter()
-        """What did not fit into the pages."""
 
     def absorb(self) -> None:
         """Take away what was spilled: into more pages if they ran out, else it is too wide."""
@@ -61,31 +95,20 @@ class SparseCounts:
     def _double(self) -> None:
         old = self.arrays
         more = 2 * len(old.names)
-        names, pages = np.full(more, NO_NAME, np.int64), np.zeros((more, PAGE), np.uint16)
+        names, pages = np.zeros(more, np.int64), np.zeros((more, PAGE), np.uint16)
         names[: len(old.names)], pages[: len(old.pages)] = old.names, old.pages
-        slots = np.zeros(more * SLOTS_PER_PAGE, np.int64)
-        self.arrays = Counts(names, slots, pages, old.table, old.spill)
-        rehash(self.arrays)
+        self.arrays = old._replace(names=names, pages=pages)
+
+    def told(self) -> Bins:
+        used = slice(1, int(self.arrays.table[USED]))
+        order = np.argsort(self.arrays.names[used])
+        return Bins(
+            self.arrays.names[used][order], self.arrays.pages[used][order], self._wide.copy()
+        )
 
     def bins(self, series: int) -> tuple[Ints, Ints]:
         """Give the keys of a series, ascending, and how often each came, both [k]."""
-        names = self.arrays.names[: self.arrays.table[USED]]
-        slots = np.flatnonzero(names >> SERIES_BITS == series)
-        keys = ((names[slots] << PAGE_BITS)[:, None] + np.arange(PAGE)).ravel()
-        counts = self.arrays.pages[slots].ravel().astype(np.int64)
-        wide = {k: n for k, n in self._wide.items() if k >> SERIES_SHIFT == series}
-        keys = np.concatenate([keys[counts > 0], np.fromiter(wide, np.int64)])
-        counts = np.concatenate([counts[counts > 0], np.fromiter(wide.values(), np.int64)])
-        found, places = np.unique(keys, return_inverse=True)
-        totals = np.zeros(len(found), np.int64)
-        np.add.at(totals, places, counts)
-        return found - (series << SERIES_SHIFT) - MIDDLE, totals
-
-
-def scratch(entries: int, ones: int) -> Scratch:
-    """Room for the keys of ``entries``, and ``ones`` weights of one."""
-    room = np.empty((3, entries), np.int64)
-    return Scratch(room[0], np.ones(max(entries, ones), np.int64), room[1], room[2])
+        return self.told().of(series)
 
 
 def quantiles(values: Floats, counts: Ints, at: Sequence[Fraction]) -> list[float]:

@@ -14,20 +14,24 @@ x dt over the sum of dt. The grid samples the last known values, inclusively, at
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from fractions import Fraction
-from itertools import permutations
+from itertools import accumulate, permutations
 
 import msgspec
 import numpy as np
 import polars as pl
 
-from perptape import kernels
-from perptape.align import Coin, coin, pieces, quote_of
+from perptape import kernels, weave
+from perptape.align import Coin, coin, later, quote_of, standing
+from perptape.crew import Job, results
 from perptape.events import NS
 from perptape.findings import Drawn, Grid, Latency, Market, Pair, Series, Spread
 from perptape.kernels import BINS_PER_BPS, BPS, FINE, NEVER, Floats
+from perptape.measures import parts
 from perptape.measures.counts import quantiles
-from perptape.measures.pairs import Counted, PairAccumulator, PairSums, Window
+from perptape.measures.pairs import Counted, PairSums, Part, Window, merge, partial
+from perptape.measures.parts import Progress
 
 QUANTILES = {"median": Fraction(1, 2), "p5": Fraction(5, 100), "p95": Fraction(95, 100)}
 LATENCY_QUANTILES = (Fraction(1, 2), Fraction(99, 100))
@@ -120,7 +124,8 @@ def gaps(  # noqa: PLR0913 - each of them changes the numbers
     ts_from: int | None = None,
     ts_to: int | None = None,
     buckets: int = 0,
-    threads: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Measure every ordered pair of one base coin, in one pass and bounded memory.
 
@@ -128,7 +133,9 @@ def gaps(  # noqa: PLR0913 - each of them changes the numbers
     ``ledger``: the table of that name; its markets are those that are paired.
     ``fees``: taker fee by venue, a fraction; without both there is no edge.
     ``base``: which coin, if the ledger has several. ``ts_from``, ``ts_to``: a closed window in ns.
-    ``buckets``: how many ``series`` has, over the window.
+    ``buckets``: how many ``series`` has, over the window. ``executor``: who measures the parts of
+    a long tape; if not given, processes where the tables are files, else threads. ``progress`` is
+    called with how many parts are done, of how many. Neither changes a number.
 
     Raises BadUsage if the coin is not clear, Failed if rows are not in receive order.
     """
@@ -140,20 +147,39 @@ def gaps(  # noqa: PLR0913 - each of them changes the numbers
         buckets=buckets,
     )
     kept = _kept(of, fees or {})
-    accumulator = PairAccumulator(of, window, kept, threads=threads)
     tapes = [quotes] if isinstance(quotes, Quotes) else list(quotes)
-    for piece in pieces(tapes, of, ts_from=accumulator.ts_needed, ts_to=window.ts_to):
-        accumulator.feed(piece)
-    accumulator.finish()
+    found = _found(tapes, of, window, kept, executor, progress)
     return Result(
-        tuple(_market(of, window, accumulator, place) for place in range(len(of.markets))),
+        tuple(_market(of, window, found, place) for place in range(len(of.markets))),
         tuple(
-            _pair(of, window, float(kept[i, j]), accumulator.sums(i, j), (i, j))
+            _pair(of, window, float(kept[i, j]), found.sums(i, j), (i, j))
             for i, j in permutations(range(len(of.markets)), 2)
         ),
-        _series(of, window, accumulator),
-        _ratios(of, accumulator),
+        _series(of, window, found),
+        _ratios(of, found),
     )
+
+
+def _found(  # noqa: PLR0913, PLR0917 - what to measure, and how
+    tapes: Sequence[Quotes],
+    of: Coin,
+    window: Window,
+    kept: Floats,
+    executor: Executor | None,
+    progress: Progress | None,
+) -> Part:
+    length = parts.rows(tapes)
+    cuts = parts.cuts(window.ts_from, NEVER, of.span(), 1 + length // parts.ROWS_OF_PART)
+    with parts.hands(executor, tapes, length) as crew:
+        # What stands where a part begins was said in the part before it, or in one before that.
+        begins = [(-NEVER, cuts[0][0]), *cuts[:-1]]
+        jobs = (Job(standing, (tapes, of, *stretch)) for stretch in begins)
+        heads = accumulate(results(jobs, crew), lambda old, new: later([old, new]))
+        given = [
+            (tapes, of, window, kept, part, before)
+            for part, before in zip(cuts, heads, strict=True)
+        ]
+        return parts.added(partial, given, merge, crew, progress)
 
 
 def _kept(of: Coin, fees: Mapping[str, float]) -> Floats:
@@ -163,9 +189,9 @@ def _kept(of: Coin, fees: Mapping[str, float]) -> Floats:
     return kept
 
 
-def _market(of: Coin, window: Window, found: PairAccumulator, place: int) -> Market:
+def _market(of: Coin, window: Window, found: Part, place: int) -> Market:
     name = of.markets[place]
-    us, counts = found.latencies(place)
+    us, counts = found.latencies.of(place)
     latency = None
     if len(us):
         latency = Latency(*quantiles(us / 1000, counts, LATENCY_QUANTILES))
@@ -235,8 +261,8 @@ def _notional(sums: PairSums) -> float | None:
     return quantiles(values, sums.notional_counts, [QUANTILES["median"]])[0]
 
 
-def _series(of: Coin, window: Window, found: PairAccumulator) -> Series:
-    start, step_ns = found.axis
+def _series(of: Coin, window: Window, found: Part) -> Series:
+    start, step_ns = window.axis(of)
     places = range(len(of.markets))
     return Series(
         ts=start + step_ns * np.arange(window.buckets),
@@ -251,21 +277,12 @@ def _series(of: Coin, window: Window, found: PairAccumulator) -> Series:
 
 
 def _drawn(buckets: Floats) -> Drawn:
-    columns = (kernels.LOWEST, kernels.HIGHEST, kernels.LAST)
+    columns = (weave.LOWEST, weave.HIGHEST, weave.LAST)
     return Drawn(*(np.ascontiguousarray(buckets[:, column]) for column in columns))
 
 
-def _ratios(of: Coin, found: PairAccumulator) -> dict[tuple[str, str], Floats]:
+def _ratios(of: Coin, found: Part) -> dict[tuple[str, str], Floats]:
     return {
-        (of.markets[i], of.markets[j]): _with_mean(found.ratio(i, j))
+        (of.markets[i], of.markets[j]): found.ratio(i, j)
         for i, j in permutations(range(len(of.markets)), 2)
     }
-
-
-def _with_mean(buckets: Floats) -> Floats:
-    """A value that stood for no time at all is its own mean."""
-    span = buckets[:, kernels.SPAN]
-    mean = np.where(
-        span > 0, buckets[:, kernels.AREA] / np.maximum(span, 1), buckets[:, kernels.LAST]
-    )
-    return np.column_stack([buckets[:, : kernels.LAST + 1], mean])

@@ -8,8 +8,8 @@ import numpy as np
 
 from perptape.align import Coin, pieces
 from perptape.events import MS, NS
-from perptape.kernels import NEVER, Floats, Ints, recount
-from perptape.measures.counts import MIDDLE, SERIES_SHIFT, SparseCounts, quantiles
+from perptape.kernels import NEVER, SERIES_SHIFT, Floats, Ints, recount
+from perptape.measures.counts import MIDDLE, SparseCounts, quantiles
 from perptape.measures.envelope import Envelope
 from perptape.measures.mids import Table, placed
 
@@ -106,7 +106,7 @@ class _Counted:
         self._run, self._offsets = clock
         self._drifts = envelope.span_ns >= LEAST_DRIFT_S * NS
         self._line = envelope.line() if self._drifts else envelope.flat()
-        self._counts = SparseCounts(spill=AT_ONCE)
+        self._counts = SparseCounts(spill=AT_ONCE, series=2)
         self.rows = 0
         self._error_ms = 0.0
 

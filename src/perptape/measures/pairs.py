@@ -1,26 +1,41 @@
-"""What is gathered of all ordered pairs of one coin in one pass, in pieces of any size."""
+"""What is gathered of all ordered pairs of one coin: partial -> merge, so that no cut shows.
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+A part of the time is measured apart from all others, given the last quotes from before it. Parts
+that meet can be added; sums are exact, and so is what a chart shows.
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import polars as pl
 
-from perptape import kernels
-from perptape.align import Coin, Piece
+from perptape import weave
+from perptape.align import Coin, Piece, fixed, piece, pieces
 from perptape.errors import Failed
-from perptape.kernels import NEVER, Chunk, Floats, Ints, Trust
-from perptape.measures.counts import SparseCounts, scratch
+from perptape.kernels import (
+    BPS,
+    FINE,
+    LIMB,
+    LOW,
+    NEVER,
+    STEP_NS,
+    Chunk,
+    Floats,
+    Ints,
+    Trust,
+    count_latencies,
+)
+from perptape.measures.counts import Bins, SparseCounts, added
 
-BLOCK_ENTRIES = 1 << 15
-"""Entries of all streams of a block, so that they stay in a core's cache together."""
-WAITING = (1 << 16) + 16
-"""Notionals of a pair that are counted together."""
-LEAST_BLOCK, MOST_BLOCK = 201, 5001
-MOST_THREADS = 4
+ROWS_OF_BLOCK = 1 << 12
+"""Changes of all markets in a block, so that it stays in a core's cache."""
+WAITING, WAITING_OF_ALL = 1 << 16, 1 << 23
+"""Notionals that are counted together: of a pair and of all, at most."""
 LATENCIES_AT_ONCE = 1 << 16
+Table = pl.DataFrame | pl.LazyFrame
+DISORDER = "The quotes are not in receive order: sort them by ts_recv and seq first."
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -30,6 +45,12 @@ class Window(msgspec.Struct, frozen=True):
     ts_to: int
     max_age_ns: int | None = None
     buckets: int = 0
+
+    def axis(self, of: Coin) -> tuple[int, int]:
+        """Give start and length of the buckets, in ns."""
+        first, last = of.span()
+        start, end = max(first, self.ts_from), min(last, self.ts_to)
+        return start, max(1, -(-(end - start) // max(1, self.buckets)))
 
 
 class Counted(NamedTuple):
@@ -60,233 +81,299 @@ class PairSums(NamedTuple):
     notional_counts: Ints
 
 
-class _Sells:
-    """The pairs that sell on some of the markets: one thread's share."""
+class Drawing(NamedTuple):
+    """Some of the buckets: of every pair ``sell * M + buy``, then of each market's bid and ask."""
 
-    def __init__(
-        self, sells: range, kept: Floats, trust: Trust, window: Window, axis: tuple[int, int]
-    ) -> None:
-        self.sells, self._width = sells, len(kept)
-        pairs = len(sells) * self._width
-        entries = max(1, 2 * (self._width - 1))
-        block = min(max(BLOCK_ENTRIES // entries | 1, LEAST_BLOCK), MOST_BLOCK)
-        self._trust = trust
-        self._markets = _markets(sells, trust, window)
-        self._streams = _streams(pairs, pairs + 2 * len(sells), block)
-        self._pairs = _pairs(np.ascontiguousarray(kept[sells.start : sells.stop].ravel()))
-        self._counts = SparseCounts(spill=pairs * (WAITING + 2 * block))
-        self._scratch = scratch(block, WAITING)
-        self.lines = _lines(pairs + 2 * len(sells), window.buckets, axis)
+    first: int
+    buckets: Floats
+    """[S, w, weave.BUCKET]; NaN where nothing was"""
+    sums: Ints
+    """[P, w, weave.BUCKET_INTS]"""
 
-    def take(self, chunk: Chunk) -> None:
-        i = 0
-        while i < len(chunk.ts):
-            i = int(
-                kernels.digest(
-                    chunk,
-                    i,
-                    self._trust,
-                    self._markets,
-                    self._streams,
-                    self._pairs,
-                    self._scratch,
-                    self._counts.arrays,
-                    self.lines,
-                )
-            )
-            if i < 0:
-                raise Failed(
-                    "The quotes are not in receive order: sort them by ts_recv and seq first."
-                )
-            self._counts.absorb()
+    @property
+    def end(self) -> int:
+        return self.first + int(self.buckets.shape[1])
 
-    def settle(self) -> None:
-        kernels.settle(self._pairs, self._scratch, self._counts.arrays)
-        self._counts.absorb()
+
+class Part(NamedTuple):
+    """What ``[since, until)`` came to."""
+
+    since: int
+    until: int
+    ints: Ints
+    """[P, weave.INTS] of every pair ``sell * M + buy``"""
+    floats: Floats
+    """[P, weave.FLOATS]"""
+    counts: Bins
+    quotes: Ints
+    """[M] rows of each market"""
+    latencies: Bins
+    drawing: Drawing
 
     def sums(self, sell: int, buy: int) -> PairSums:
-        pair = (sell - self.sells.start) * self._width + buy
-        ints, floats = self._pairs.ints[pair], self._pairs.floats[pair]
-        series = kernels.SERIES * pair
+        """Give what a pair came to, by the places of its markets."""
+        pair = sell * len(self.quotes) + buy
+        ints, floats, series = self.ints[pair], self.floats[pair], weave.SERIES * pair
         return PairSums(
             Counted(
-                int(ints[kernels.N]),
-                int(ints[kernels.POSITIVE]),
-                _whole(ints[kernels.SUM :]),
-                float(floats[kernels.LEAST]),
-                float(floats[kernels.MOST]),
-                *self._counts.bins(series + kernels.EVENTS),
+                int(ints[weave.N]),
+                int(ints[weave.POSITIVE]),
+                whole(ints[weave.SUM :]),
+                float(floats[weave.LEAST]),
+                float(floats[weave.MOST]),
+                *self.counts.of(series + weave.EVENTS),
             ),
             Counted(
-                int(ints[kernels.GRID_N]),
-                int(ints[kernels.GRID_POSITIVE]),
-                _whole(ints[kernels.GRID_SUM :]),
-                float(floats[kernels.GRID_LEAST]),
-                float(floats[kernels.GRID_MOST]),
-                *self._counts.bins(series + kernels.GRID),
+                int(ints[weave.GRID_N]),
+                int(ints[weave.GRID_POSITIVE]),
+                whole(ints[weave.GRID_SUM :]),
+                float(floats[weave.GRID_LEAST]),
+                float(floats[weave.GRID_MOST]),
+                *self.counts.of(series + weave.GRID),
             ),
-            _whole(ints[kernels.TIME_SUM :]),
-            int(ints[kernels.TIME_NS]),
-            int(ints[kernels.EDGE_POSITIVE]),
-            *self._counts.bins(series + kernels.NOTIONAL),
+            whole(ints[weave.TIME_SUM :]),
+            int(ints[weave.TIME_NS]),
+            int(ints[weave.EDGE_POSITIVE]),
+            *self.counts.of(series + weave.NOTIONAL),
         )
 
+    def ratio(self, sell: int, buy: int) -> Floats:
+        """Buckets of a pair's bid / ask, [n, weave.BUCKET], and its mean over time, [n, 1]."""
+        pair = sell * len(self.quotes) + buy
+        buckets, sums = self.drawing.buckets[pair], self.drawing.sums[pair]
+        high = (sums[:, weave.AREA + 2] << LIMB) + sums[:, weave.AREA + 1]
+        area = high * 2.0**LIMB + sums[:, weave.AREA]
+        span = sums[:, weave.SPAN]
+        mean = 1 + area / np.maximum(span, 1) / FINE / BPS
+        # A value that stood for no time at all is its own mean.
+        mean = np.where(span > 0, mean, buckets[:, weave.LAST])
+        mean = np.clip(mean, buckets[:, weave.LOWEST], buckets[:, weave.HIGHEST])
+        return np.column_stack([buckets, mean])
 
-def _markets(sells: range, trust: Trust, window: Window) -> kernels.Markets:
-    width = len(trust.first) - 1
-    each = np.full((width, kernels.EACH), NEVER, np.int64)
-    each[:, kernels.CURSOR] = trust.first[:-1]
-    heard = trust.first[:-1] < trust.first[1:]
-    each[heard, kernels.START] = trust.starts[trust.first[:-1][heard]]
-    each[heard, kernels.END] = trust.ends[trust.first[:-1][heard]]
-    each[:, kernels.DEADLINE] = each[:, kernels.END]
-    run = np.zeros(kernels.RUN, np.int64)
-    run[kernels.NOW] = -NEVER
-    run[kernels.SOONEST] = each[:, kernels.DEADLINE].min(initial=NEVER)
-    run[kernels.SINCE] = window.ts_from
-    run[kernels.AGE] = NEVER if window.max_age_ns is None else window.max_age_ns
-    run[kernels.FIRST_SELL], run[kernels.LAST_SELL] = sells.start, sells.stop
-    return kernels.Markets(
-        run,
-        each,
-        np.full((width, kernels.TOP), np.nan),
-        np.zeros(width, np.int64),
-        np.zeros(width, np.int64),
-    )
+    def side(self, market: int, side: int) -> Floats:
+        """Buckets of a market's bid (0) or ask (1), [n, weave.BUCKET]."""
+        buckets: Floats = self.drawing.buckets[len(self.quotes) ** 2 + 2 * market + side]
+        return buckets
 
 
-def _streams(pairs: int, streams: int, block: int) -> kernels.Streams:
-    return kernels.Streams(
-        np.empty(block, np.int64),
-        np.empty(block, np.int64),
-        np.zeros(streams, np.int64),
-        np.empty((streams, block), np.int32),
-        np.empty((streams, block)),
-        np.empty((pairs, block)),
-    )
-
-
-def _pairs(kept: Floats) -> kernels.Pairs:
-    floats = np.full((len(kept), kernels.FLOATS), np.nan)
-    floats[:, [kernels.LEAST, kernels.GRID_LEAST]] = np.inf
-    floats[:, [kernels.MOST, kernels.GRID_MOST]] = -np.inf
-    ints = np.zeros((len(kept), kernels.INTS), np.int64)
-    return kernels.Pairs(ints, floats, kept, np.empty((len(kept), WAITING), np.int32))
-
-
-def _lines(streams: int, width: int, axis: tuple[int, int]) -> kernels.Lines:
-    buckets = np.full((streams, width, kernels.BUCKET), np.nan)
-    buckets[:, :, [kernels.AREA, kernels.SPAN]] = 0.0
-    return kernels.Lines(
-        buckets,
-        np.full(streams, np.nan),
-        np.zeros(streams, np.int64),
-        np.array(axis, np.int64),
-    )
-
-
-def _whole(limbs: Ints) -> int:
+def whole(limbs: Ints) -> int:
+    """Put an exact sum together."""
     low, middle, high = (int(limb) for limb in limbs[:3])
-    return low + (middle << kernels.LIMB) + (high << 2 * kernels.LIMB)
-
-
-def _axis(coin: Coin, window: Window) -> tuple[int, int]:
-    first, last = coin.span()
-    start, end = max(first, window.ts_from), min(last, window.ts_to)
-    return start, max(1, -(-(end - start) // max(1, window.buckets)))
+    return low + (middle << LIMB) + (high << 2 * LIMB)
 
 
 class PairAccumulator:
-    """All pairs of a coin, fed pieces in receive order; what it gives does not show the pieces."""
+    """All pairs of a coin in one part of the time, fed pieces in receive order."""
 
     def __init__(
-        self, coin: Coin, window: Window, kept: Floats, *, threads: int | None = None
+        self, coin: Coin, window: Window, kept: Floats, part: tuple[int, int] | None = None
     ) -> None:
         """``kept`` [M, M] is (1 - fee of the sell) / (1 + fee of the buy), NaN if not known.
 
-        ``threads`` share the pairs; the default is the cores, at most MOST_THREADS.
+        ``part``: its begin and the begin of the next; the whole window if not given.
         """
-        width = len(coin.markets)
-        trust = coin.trust(window.ts_from, window.ts_to)
-        shares = max(1, min(threads or os.cpu_count() or 1, MOST_THREADS, width))
-        cuts = [round(k * width / shares) for k in range(shares + 1)]
-        self._since = window.ts_from
-        self.axis = _axis(coin, window)
-        """Start and length of the buckets, in ns."""
-        self.ts_needed = min([window.ts_from, *trust.starts.tolist()])
-        """The time from which rows matter: a quote from before the window may stand in it."""
-        self._shares = [
-            _Sells(range(a, b), kept, trust, window, self.axis) for a, b in pairwise(cuts)
-        ]
-        self._threads = ThreadPoolExecutor(shares) if shares > 1 else None
-        self._trust, self._cursors = trust, trust.first[:-1].copy()
-        self._latencies = SparseCounts(spill=LATENCIES_AT_ONCE)
-        self._scratch = scratch(LATENCIES_AT_ONCE, LATENCIES_AT_ONCE)
-        self.quotes = np.zeros(width, np.int64)
-        """Rows of each market in the window."""
+        self._part = (window.ts_from, NEVER) if part is None else part
+        self._trust = coin.trust(self._part[0], window.ts_to)
+        width, axis = len(coin.markets), window.axis(coin)
+        waiting = min(WAITING, WAITING_OF_ALL // max(1, width**2)) + ROWS_OF_BLOCK
+        self._state = weave.State(
+            _markets(self._trust, window, self._part[0]),
+            _block(width, self._part[0]),
+            _pairs(kept.ravel(), waiting),
+            _scratch(waiting),
+            _lines(width, window.buckets, axis),
+        )
+        self._counts = SparseCounts(
+            spill=width**2 * (waiting + 2 * ROWS_OF_BLOCK), series=weave.SERIES * width**2
+        )
+        self._latencies = SparseCounts(spill=LATENCIES_AT_ONCE, series=width)
+        self._room = np.empty(LATENCIES_AT_ONCE, np.int64), np.ones(LATENCIES_AT_ONCE, np.int64)
+        self._quotes = np.zeros(width, np.int64)
 
     def feed(self, piece: Piece) -> None:
-        """Take in the next rows.
+        """Take in the next rows; those from before the part are only remembered.
 
         Raises Failed if a row is earlier than the one before.
         """
         self._take(piece.chunk)
-        since = int(np.searchsorted(piece.chunk.ts, self._since))
+        since = int(np.searchsorted(piece.chunk.ts, self._part[0]))
         known = piece.chunk.market[since:] + 1
-        self.quotes += np.bincount(known, minlength=len(self.quotes) + 1)[1:]
+        self._quotes += np.bincount(known, minlength=len(self._quotes) + 1)[1:]
         self._time(piece, since)
 
     def _take(self, chunk: Chunk) -> None:
-        run = map if self._threads is None else self._threads.map
-        for _ in run(_Sells.take, self._shares, [chunk] * len(self._shares)):
-            pass
+        i = 0
+        while i < len(chunk.ts):
+            i = int(weave.digest(chunk, i, self._trust, self._state, self._counts.arrays))
+            if i < 0:
+                raise Failed(DISORDER)
+            self._counts.absorb()
 
     def _time(self, piece: Piece, since: int) -> None:
         for i in range(since, len(piece.chunk.ts), LATENCIES_AT_ONCE):
-            part = slice(i, i + LATENCIES_AT_ONCE)
-            kernels.count_latencies(
-                piece.chunk.ts[part],
-                piece.chunk.market[part],
-                piece.ts_event[part],
-                self._trust,
-                self._cursors,
-                self._scratch,
-                self._latencies.arrays,
-            )
+            rows = slice(i, i + LATENCIES_AT_ONCE)
+            count_latencies(
+                piece.chunk.ts[rows], piece.chunk.market[rows], piece.ts_event[rows],
+                self._trust, *self._room, self._latencies.arrays,
+            )  # fmt: skip
             self._latencies.absorb()
 
-    def finish(self) -> None:
-        """Close what is open at the end of trust; nothing is fed after it."""
-        nothing = np.full(1, np.nan)
-        end = Chunk(np.array([NEVER]), np.array([-1]), nothing, nothing, nothing, nothing)
-        for array in end:
-            array.setflags(write=False)
-        self._take(end)
-        for share in self._shares:
-            share.settle()
-        if self._threads is not None:
-            self._threads.shutdown()
+    def finish(self) -> Part:
+        """Let nothing be known from the end of the part on; nothing is fed after it."""
+        since, until = self._part
+        run, _, top, changed, is_changed = self._state.markets
+        if until < NEVER:
+            self._take(_nothing(until))
+            top[:], is_changed[:], changed[:] = np.nan, True, np.arange(len(changed))
+            run[weave.CHANGED] = len(changed)
+        self._take(_nothing(NEVER))
+        weave.settle(self._state, self._counts.arrays)
+        self._counts.absorb()
+        return Part(
+            since, until, self._state.pairs.ints, self._state.pairs.floats, self._counts.told(),
+            self._quotes, self._latencies.told(), self._drawn(),
+        )  # fmt: skip
 
-    def sums(self, sell: int, buy: int) -> PairSums:
-        """Give what a pair came to, by the places of its markets."""
-        return self._share(sell).sums(sell, buy)
+    def _drawn(self) -> Drawing:
+        """Give the buckets that the part lies in."""
+        buckets, sums, (start, width) = self._state.lines
+        last = buckets.shape[1] - 1
+        first, end = (min(max((t - int(start)) // int(width), 0), last) for t in self._part)
+        part = slice(first, end + 1)
+        return Drawing(max(first, 0), buckets[:, part].copy(), sums[:, part].copy())
 
-    def ratio(self, sell: int, buy: int) -> Floats:
-        """Buckets of a pair's bid / ask, [n, BUCKET]."""
-        share = self._share(sell)
-        buckets: Floats = share.lines.buckets[(sell - share.sells.start) * len(self.quotes) + buy]
-        return buckets
 
-    def side(self, market: int, side: int) -> Floats:
-        """Buckets of a market's bid (0) or ask (1), [n, BUCKET]."""
-        share = self._share(market)
-        first = len(share.sells) * len(self.quotes)
-        buckets: Floats = share.lines.buckets[first + 2 * (market - share.sells.start) + side]
-        return buckets
+def _nothing(ts: int) -> Chunk:
+    """Make a row of no market: it only lets time pass."""
+    nothing = fixed(np.full(1, np.nan))
+    return Chunk(fixed(np.array([ts])), fixed(np.array([-1])), nothing, nothing, nothing, nothing)
 
-    def latencies(self, market: int) -> tuple[Ints, Ints]:
-        """Give ``ts_recv - ts_event`` in us, ascending, and how often each came."""
-        return self._latencies.bins(market)
 
-    def _share(self, sell: int) -> _Sells:
-        return next(s for s in self._shares if sell in s.sells)
+# ---- arrays -------------------------------------------------------------------------------------
+
+
+def _markets(trust: Trust, window: Window, since: int) -> weave.Markets:
+    width = len(trust.first) - 1
+    each = np.full((width, weave.EACH), NEVER, np.int64)
+    each[:, weave.CURSOR] = trust.first[:-1]
+    heard = trust.first[:-1] < trust.first[1:]
+    each[heard, weave.START] = trust.starts[trust.first[:-1][heard]]
+    each[heard, weave.END] = trust.ends[trust.first[:-1][heard]]
+    each[:, weave.DEADLINE] = each[:, weave.END]
+    run = np.zeros(weave.RUN, np.int64)
+    run[weave.NOW] = -NEVER
+    run[weave.SOONEST] = each[:, weave.DEADLINE].min(initial=NEVER)
+    run[weave.SINCE] = run[weave.OPEN_T] = since
+    run[weave.POINTS] = 0 if since == -NEVER else -(-since // STEP_NS)
+    run[weave.AGE] = NEVER if window.max_age_ns is None else window.max_age_ns
+    return weave.Markets(
+        run,
+        each,
+        np.full((weave.TOP, width), np.nan),
+        np.zeros(width, np.int64),
+        np.zeros(width, np.bool_),
+    )
+
+
+def _block(width: int, since: int) -> weave.Block:
+    rows = max(ROWS_OF_BLOCK, width)
+    return weave.Block(
+        np.full((width, rows + 2), since, np.int64),
+        np.full((weave.TOP, width, rows + 1), np.nan),
+        np.zeros(width, np.int64),
+        np.empty((width, rows, width), np.int32),
+        np.empty(rows, np.int64),
+        np.empty((rows, width), np.int32),
+    )
+
+
+def _pairs(kept: Floats, waiting: int) -> weave.Pairs:
+    floats = np.full((len(kept), weave.FLOATS), np.inf)
+    floats[:, [weave.MOST, weave.GRID_MOST]] = -np.inf
+    ints = np.zeros((len(kept), weave.INTS), np.int64)
+    return weave.Pairs(ints, floats, kept, np.empty((len(kept), waiting), np.int32))
+
+
+def _scratch(waiting: int) -> weave.Scratch:
+    # One more than can be of use: a loop may write, and not keep it.
+    rows = ROWS_OF_BLOCK + 1
+    x, notional = np.empty((2, rows))
+    length, keys, weights = np.empty((3, rows), np.int64)
+    return weave.Scratch(x, notional, length, keys, weights, np.ones(waiting, np.int64))
+
+
+def _lines(width: int, buckets: int, axis: tuple[int, int]) -> weave.Lines:
+    return weave.Lines(
+        np.full((width**2 + 2 * width, buckets, weave.BUCKET), np.nan),
+        np.zeros((width**2, buckets, weave.BUCKET_INTS), np.int64),
+        np.array(axis, np.int64),
+    )
+
+
+# ---- partial, merge -----------------------------------------------------------------------------
+
+
+def partial(  # noqa: PLR0913, PLR0917 - sent to a worker, and so by place
+    quotes: Sequence[Table], coin: Coin, window: Window, kept: Floats, part: tuple[int, int],
+    before: pl.DataFrame,
+) -> Part:  # fmt: skip
+    """Measure ``[since, until)``; ``before`` is the last row of each market from before it."""
+    accumulator = PairAccumulator(coin, window, kept, part)
+    since, until = part
+    accumulator.feed(piece(before, coin))
+    last = window.ts_to if until == NEVER else min(window.ts_to, until - 1)
+    for rows in pieces(quotes, coin, ts_from=since, ts_to=last):
+        if len(rows.chunk.ts) and not since <= rows.chunk.ts[0] <= rows.chunk.ts[-1] < until:
+            raise Failed(DISORDER)
+        accumulator.feed(rows)
+    return accumulator.finish()
+
+
+def merge(first: Part, then: Part) -> Part:
+    """Add two parts, of which the second begins where the first ends."""
+    if first.until != then.since:
+        raise ValueError((first.until, then.since))
+    ints = first.ints + then.ints
+    for at in (weave.SUM, weave.TIME_SUM, weave.GRID_SUM):
+        _carry(ints[:, at : at + 3])
+    floats = np.minimum(first.floats, then.floats)
+    most = [weave.MOST, weave.GRID_MOST]
+    floats[:, most] = np.maximum(first.floats, then.floats)[:, most]
+    return Part(
+        first.since, then.until, ints, floats, added(first.counts, then.counts),
+        first.quotes + then.quotes, added(first.latencies, then.latencies),
+        _joined(first.drawing, then.drawing),
+    )  # fmt: skip
+
+
+def _carry(limbs: Ints) -> None:
+    """Make limbs [..., 3] of a sum of limbs, in place."""
+    for k in range(2):
+        limbs[..., k + 1] += limbs[..., k] >> LIMB
+        limbs[..., k] &= LOW
+
+
+def _joined(first: Drawing, then: Drawing) -> Drawing:
+    """Draw a bucket that both have as if its values had come one after the other."""
+    end = max(first.end, then.end)
+    a, b = (_widened(drawing, first.first, end) for drawing in (first, then))
+    buckets = np.empty_like(a.buckets)
+    for column, join in (
+        (weave.FIRST, lambda x, y: np.where(np.isnan(x), y, x)),
+        (weave.LOWEST, np.fmin),
+        (weave.HIGHEST, np.fmax),
+        (weave.LAST, lambda x, y: np.where(np.isnan(y), x, y)),
+    ):
+        buckets[..., column] = join(a.buckets[..., column], b.buckets[..., column])
+    sums = a.sums + b.sums
+    _carry(sums[..., weave.AREA : weave.AREA + 3])
+    return Drawing(first.first, buckets, sums)
+
+
+def _widened(drawing: Drawing, first: int, end: int) -> Drawing:
+    around = ((0, 0), (drawing.first - first, end - drawing.end), (0, 0))
+    return Drawing(
+        first,
+        np.pad(drawing.buckets, around, constant_values=np.nan),
+        np.pad(drawing.sums, around),
+    )

@@ -112,7 +112,7 @@ class Accumulator:
         self._plan = scene.plan(asked)
         self._trust = scene.coin.trust(part[0], ts_to)
         streams = len(scene.entries) * len(asked.notionals)
-        self._counts = SparseCounts(spill=(streams + 1) * WAITING)
+        self._counts = SparseCounts(spill=(streams + 1) * WAITING, series=streams)
         self._state = _state(self._plan, self._trust, part, self._counts)
         self._ladders = Ladders.new(np.array([scene.is_top[m] for m in scene.coin.markets]))
         self._spans: list[Spans] = []
@@ -179,7 +179,8 @@ class Accumulator:
     def _told(self) -> Part:
         state, told, table = self._state, self._state.told, self._state.weights
         streams = range(len(state.streams.ints))
-        bins = [self._counts.bins(s) for s in streams]
+        counted = self._counts.told()
+        bins = [counted.of(s) for s in streams]
         kept = np.flatnonzero(table.names >= 0)
         order = np.argsort(table.names[kept])
         return Part(
