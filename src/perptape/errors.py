@@ -13,6 +13,10 @@ class BadFrame(Exception):
     """A frame that its venue's decoder cannot read: skipped and counted, still on the tape."""
 
 
+class BadBlock(Exception):
+    """A part of a packed tape that is not what was written: named, and left out."""
+
+
 class LostSync(Exception):
     """A wire that can no longer be believed: it is closed, an outage is written, it reconnects."""
 

@@ -22,6 +22,10 @@ from perptape.segment import Batch, decode, head_is_damaged, scan
 _SEGMENT_NAME = re.compile(r"(\d{20})(?:-(\d+))?\.arrows")
 
 
+def is_segment(name: str) -> bool:
+    return _SEGMENT_NAME.fullmatch(name) is not None
+
+
 class Damage(msgspec.Struct, frozen=True):
     """Something written that is no more as it was written, or is gone."""
 
@@ -78,7 +82,7 @@ class Tape:
 
     def _read(self, segment: Segment) -> Iterator[Batch]:
         next_seq = segment.first_seq
-        with _mapped(self.path / "raw" / segment.name) as data:
+        with mapped(self.path / "raw" / segment.name) as data:
             if not data and self._has_expired(segment):
                 return
             for found in scan(data):
@@ -140,14 +144,14 @@ class Tape:
 def unlisted(tape: Path, listed: Iterable[Segment]) -> list[Segment]:
     """Find the segments that no manifest knows, and what is whole in them."""
     known = {segment.name for segment in listed}
-    names = [p.name for p in (tape / "raw").glob("*.arrows") if _SEGMENT_NAME.fullmatch(p.name)]
+    names = [p.name for p in (tape / "raw").glob("*.arrows") if is_segment(p.name)]
     return [_survey(tape / "raw" / name) for name in sorted(names) if name not in known]
 
 
 def _survey(path: Path) -> Segment:
     name = _SEGMENT_NAME.fullmatch(path.name)
     first_seq = int(name[1]) if name else 0
-    with _mapped(path) as data:
+    with mapped(path) as data:
         found = list(scan(data))
         marks = [f.mark for f in found if f.mark is not None]
         return Segment(
@@ -210,7 +214,7 @@ def _runs(batches: list[Batch]) -> list[Segment]:
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[memoryview]:
+def mapped(path: Path) -> Iterator[memoryview]:
     """Map a file; a missing or empty one is no bytes."""
     try:
         with path.open("rb") as file:
@@ -235,7 +239,7 @@ def _damage_of(
         return [Damage(file, "it is missing", ts_before, ts_after)]
     if is_as_hashed and segment.state == "sealed":
         return []
-    with _mapped(path) as data:
+    with mapped(path) as data:
         details = list(_altered(data, segment))
     if not details and not is_as_hashed:
         details = [("it does not match its hash", None, None)]
