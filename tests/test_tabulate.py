@@ -10,11 +10,11 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perptape import runs as on_disk
 from perptape import gather, tables, tabulate, verify
+from perptape import runs as on_disk
 from perptape.errors import BadUsage, Failed
 from perptape.events import NS, Kind, Opened, RestAnswer, Subscription
 from perptape.recording import Recording
@@ -146,6 +146,7 @@ def test_a_directory_that_is_no_tape_is_named(tmp_path):
         tabulate.tabulate(tmp_path)
 
 
+@settings(deadline=None)
 @given(
     runs=st.lists(
         st.lists(st.integers(0, 40), min_size=1, max_size=30).map(sorted), min_size=1, max_size=5

@@ -140,12 +140,17 @@ def tabulate(
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Where; else TAPE/tables.")] = None,
+    workers: Annotated[
+        int | None, Parameter(help="How many processes; else as many as processors.")
+    ] = None,
 ) -> int:
     """Make the tables: Parquet files of every channel, of instruments, and the ledger."""
-    from perptape import screen, tabulate  # noqa: PLC0415
+    from perptape import progress, tabulate  # noqa: PLC0415
+    from perptape.crew import processors  # noqa: PLC0415
 
-    with screen.progress("Tabulating") as told:
-        made = tabulate.tabulate(tape, out, progress=told)
+    count = processors() if workers is None else workers
+    with progress.shown("Tabulating") as stage:
+        made = tabulate.tabulate(tape, out, workers=count, progress=stage(""))
     rows = {f.path.split("/")[0]: 0 for f in made.manifest.files}
     for file in made.manifest.files:
         rows[file.path.split("/")[0]] += file.rows
@@ -180,7 +185,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
     to: Annotated[str | None, Parameter(help="Up to this time (UTC).")] = None,
 ) -> int:
     """Analyse tapes: one self-contained page, the figures as JSON, the notebook's pictures."""
-    from perptape import report, screen  # noqa: PLC0415
+    from perptape import progress, report  # noqa: PLC0415
     from perptape.wording import printable  # noqa: PLC0415
 
     if not tapes:
@@ -193,8 +198,9 @@ def report(  # noqa: PLR0913 - one parameter per flag
         ts_to=moment(to, "--to"),
         clock=clock,
     )
-    with screen.progress("Analysing") as told:
-        made = report.build(asked, progress=told)
+    with progress.shown("Analysing") as stage:
+        made = report.build(asked, progress=stage)
+        stage("page")
         written = report.write(made, page=o, json=json, png=png)
     for path in written:
         say(printable(str(path)))
@@ -265,65 +271,25 @@ def import_(
     ] = None,
 ) -> int:
     """Take in other people's recordings."""
-    from perptape import importers, screen  # noqa: PLC0415
+    from perptape import importers, progress, screen  # noqa: PLC0415
 
     if format == "quotes":
         if instruments is not None:
             raise BadUsage("--instruments is not for quotes: the map's contract_size gives sizes.")
         from perptape.importers import quotes  # noqa: PLC0415
 
-        with screen.progress("Importing") as told:
-            summary = quotes.run(paths, tape, map_=map, venue=venue, progress=told)
+        with progress.shown("Importing") as stage:
+            summary = quotes.run(paths, tape, map_=map, venue=venue, progress=stage(""))
         say(screen.quotes_sentence(summary, tape))
         return 0
     if map is not None:
         raise BadUsage(f"--map is for quotes: leave it out, {format} knows its own columns.")
-    with screen.progress("Importing") as told:
+    with progress.shown("Importing") as stage:
         done = importers.run(
-            format, paths, tape, venue=venue, instruments=instruments, progress=told
+            format, paths, tape, venue=venue, instruments=instruments, progress=stage("")
         )
     say(screen.import_sentence(done, tape))
     return 0
-
-
-@app.command
-def pack(
-    tape: Tape,
-    /,
-    *,
-    out: Annotated[Path | None, Parameter(help="The file to make; else TAPE.packed.")] = None,
-    remove: Annotated[
-        bool, Parameter(help="Delete the tape and its tables once the file was read back.")
-    ] = False,
-) -> int:
-    """Put a finished tape into one file of less than half the bytes, and read it back."""
-    from perptape import pack, screen  # noqa: PLC0415
-
-    with screen.progress("Packing") as told:
-        done = pack.pack(tape, out, remove=remove, progress=told)
-    screen.print_packed(done, tape if remove else None, say=say)
-    return 0
-
-
-@app.command
-def unpack(
-    packed: Annotated[Path, Parameter(help="The file that `pack` made.")],
-    /,
-    *,
-    tape: Annotated[
-        Path | None, Parameter(help="The directory to make; without it the file is only checked.")
-    ] = None,
-) -> int:
-    """Make a tape again of a packed one, or check that it is whole.
-
-    Ends with 0 if it is what was packed, 4 if bytes are damaged.
-    """
-    from perptape import screen, unpack  # noqa: PLC0415
-
-    with screen.progress("Reading") as told:
-        work = unpack.unpack(packed, tape, told) if tape else unpack.check(packed, told)
-    screen.print_unpacked(work, tape or packed, say=say)
-    return unpack.DAMAGED if work.damage else 0
 
 
 @app.command

@@ -14,6 +14,7 @@ from perptape.findings import Heard, Lead, Market, Pair, Report, Series, Tie
 from perptape.instruments import base_of
 from perptape.measures.clocks import Clocks
 from perptape.measures.edge_lines import Steps
+from perptape.progress import Stages, unheard
 from perptape.recording import Recording
 from perptape.surroundings import (
     MOST_QUOTES,
@@ -73,14 +74,17 @@ class Told(msgspec.Struct, frozen=True):
         return len(self.ledger.filter(pl.col("channel") == channel, name == base)) > 0
 
 
-def deepened(report: Report, told: Told, fees: Fees) -> Report:
+def deepened(report: Report, told: Told, fees: Fees, progress: Stages = unheard) -> Report:
     """Add to a report all that the tapes say beyond quotes; what they do not say stays absent."""
     report = replace(report, markets=tuple(_with_channels(m, report, told) for m in report.markets))
     if not report.pairs:
         return report
+    edges_told = progress("edges")
     for place, series in enumerate(report.series):
         report = _with_worth(report, place, series, told, fees)
         report = _with_funding(report, place, told, fees)
+        edges_told(place + 1, len(report.series))
+    progress("clocks")
     return _with_clocks(report, told)
 
 

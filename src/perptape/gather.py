@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from zlib_ng import zlib_ng
 
 from perptape.columns import Bulk, columns, in_columns
 from perptape.crew import Job
 from perptape.decode import Terms
 from perptape.events import CHANNELS, Book, Event
 from perptape.instruments import base_of
+from perptape.kept import crc32, keep, kept
 from perptape.ledger import Heard
 from perptape.runs import Runs, Stretch, run_schema
 from perptape.tape import Batch
@@ -34,7 +34,7 @@ BOOKS_HELD = 1 << 8
 """Likewise updates of books, each of which makes many rows."""
 GROUP_ROWS = 1 << 19
 """Rows of a group: what is sent to a worker at once, and done again after a kill."""
-INDEX = "index.json"
+INDEX = "index"
 
 Seqs = NDArray[np.uint64]
 Times = NDArray[np.int64]
@@ -70,29 +70,16 @@ class Group(msgspec.Struct, frozen=True):
     @classmethod
     def kept(cls, place: Path) -> "Group | None":
         """Give what lies in its directory; ``None`` if that is not there, or not whole."""
-        try:
-            group = msgspec.json.decode((place / INDEX).read_bytes(), type=cls)
-        except (OSError, msgspec.MsgspecError):
-            return None
-        return (
-            group
-            if all(_crc32(place / Path(f.name).name) == f.crc32 for f in group.found)
-            else None
-        )
+        group = kept(place / INDEX, cls)
+        is_whole = group and all(crc32(path) == f.crc32 for path, f in group.paths(place))
+        return group if is_whole else None
 
     def stretches(self, place: Path) -> Iterator[tuple[str, str, Stretch]]:
-        for path, f in self._paths(place):
+        for path, f in self.paths(place):
             yield f.channel, f.base, Stretch(path, f.first, f.rows, f.days)
 
-    def _paths(self, place: Path) -> Iterator[tuple[Path, Found]]:
+    def paths(self, place: Path) -> Iterator[tuple[Path, Found]]:
         return ((place / Path(f.name).name, f) for f in self.found)
-
-
-def _crc32(path: Path) -> int:
-    try:
-        return zlib_ng.crc32(path.read_bytes())
-    except OSError:
-        return -1
 
 
 def directory(place: Path, number: int) -> Path:
@@ -261,11 +248,11 @@ class Shaper:
     def close(self, events: dict[str, int]) -> Group:
         """Finish the group and put it where it belongs."""
         found = [
-            Found(channel, base, s.path.name, s.first, s.rows, s.days, _crc32(s.path))
+            Found(channel, base, s.path.name, s.first, s.rows, s.days, crc32(s.path))
             for channel, base, s in self._runs.found()
         ]
         group = Group(events, found)
-        (self._at / INDEX).write_bytes(msgspec.json.encode(group))
+        keep(self._at / INDEX, group)
         shutil.rmtree(self._end, ignore_errors=True)
         self._at.rename(self._end)
         return group

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from perptape.crew import Job
 from perptape.decode import Terms
 from perptape.instruments import base_of
+from perptape.kept import keep, kept
 from perptape.runs import DAY_NS, Stretch, by_day, merge
 from perptape.schemas import SCHEMAS
 from perptape.tables import Manifest, PartitionWriter, TableFile, damaged, date_of, path_part
@@ -69,16 +69,12 @@ def _same(file: TableFile) -> TableFile:
 
 
 def _mark(place: Path, channel: str, base: str, day: int) -> Path:
-    return place / f"{channel}-{path_part(base)}-{date_of(day * DAY_NS)}.json"
+    return place / f"{channel}-{path_part(base)}-{date_of(day * DAY_NS)}.kept"
 
 
 def _kept(place: Path, channel: str, base: str, day: int) -> TableFile | None:
-    try:
-        data = _mark(place, channel, base, day).read_bytes()
-        file = msgspec.json.decode(data, type=TableFile)
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return None if damaged(place, Manifest("", [file])) else file
+    file = kept(_mark(place, channel, base, day), TableFile)
+    return file if file and not damaged(place, Manifest("", [file])) else None
 
 
 def write(  # noqa: PLR0913, PLR0917 - what a worker has to know
@@ -96,9 +92,7 @@ def write(  # noqa: PLR0913, PLR0917 - what a worker has to know
                     done += rows.num_rows
                     os.truncate(counted.fileno(), done)
     file = writer.close()
-    new = mark.with_suffix(".new")
-    new.write_bytes(msgspec.json.encode(file))
-    new.replace(mark)
+    keep(mark, file)
     return file
 
 

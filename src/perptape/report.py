@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from perptape.measures.mids import CLOCKS
 from perptape.origin import check_fees, fee_tiers, provenance
 from perptape.page import to_html
 from perptape.pictures import pictures
+from perptape.progress import Stages, unheard
 from perptape.tabulate import fresh
 from perptape.told import to_json
 from perptape.worth import CHOICE, with_books, with_sizes
@@ -31,8 +32,6 @@ STEPS_AT_MOST, STEPS_AT_LEAST = 1000, 200
 """... of a line, however many there are."""
 ABSENT_AT_LEAST_NS = 1_000_000
 """The ledgers of several tapes need not meet to the nanosecond."""
-
-Progress = Callable[[int, int], None]
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -64,8 +63,10 @@ class Heard(msgspec.Struct, frozen=True):
 # ---- build --------------------------------------------------------------------------------------
 
 
-def build(asked: Asked, *, progress: Progress | None = None) -> Report:
+def build(asked: Asked, *, progress: Stages = unheard) -> Report:
     """Measure every pair of every coin on these tapes; tables are made where they are missing.
+
+    ``progress`` hears of each stage: tables, gaps, edges, clocks.
 
     Raises BadUsage for what cannot be meant, Failed for a tape without quotes.
     """
@@ -76,18 +77,25 @@ def build(asked: Asked, *, progress: Progress | None = None) -> Report:
     check_fees(tiers, heard.ledger["venue"].unique().to_list())
     told = Told(asked.tapes, heard.roots, heard.channels, asked.ts_from, asked.ts_to)
     if asked.clock == "recv":
-        return _built(asked, heard, told, tiers)
+        return _built(asked, heard, told, tiers, progress)
     with tempfile.TemporaryDirectory(prefix="perptape-") as place:
         of = moved(asked.tapes, heard.roots, heard.channels, Path(place))
         heard = _covered(asked, heard.roots, of.ledger)
         told = msgspec.structs.replace(told, ledger=of.ledger, moved=of)
-        return with_errors(_built(asked, heard, told, tiers), of)
+        return with_errors(_built(asked, heard, told, tiers, progress), of)
 
 
 def _built(
-    asked: Asked, heard: Heard, told: Told, tiers: Mapping[str, Mapping[str, Fee]]
+    asked: Asked,
+    heard: Heard,
+    told: Told,
+    tiers: Mapping[str, Mapping[str, Fee]],
+    progress: Stages,
 ) -> Report:
-    found = list(_measured(asked, heard, next(iter(tiers.values())), told))
+    found, gaps_told = [], progress("gaps")
+    for one in _measured(asked, heard, next(iter(tiers.values())), told):
+        found.append(one)
+        gaps_told(len(found), len(heard.bases))
     _refuse_silence(asked, found)
     plain = Report(
         ts_from=heard.ts_from,
@@ -103,9 +111,8 @@ def _built(
         ),
         series=tuple(r.series for r in found),
     )
-    return deepened(
-        plain, told, {t: {v: f.taker for v, f in of.items()} for t, of in tiers.items()}
-    )
+    fees = {t: {v: f.taker for v, f in of.items()} for t, of in tiers.items()}
+    return deepened(plain, told, fees, progress)
 
 
 def _check(asked: Asked) -> None:
@@ -122,8 +129,8 @@ def _once(tapes: Sequence[Path]) -> tuple[Path, ...]:
     return tuple({tape.resolve(): tape for tape in reversed(tapes)}.values())[::-1]
 
 
-def _heard(asked: Asked, progress: Progress | None) -> Heard:
-    roots = tuple(fresh(tape, progress=progress) for tape in asked.tapes)
+def _heard(asked: Asked, progress: Stages) -> Heard:
+    roots = tuple(fresh(tape, progress=progress("tables")) for tape in asked.tapes)
     ledgers = [tables.scan(root, "ledger").drop("base", "date", strict=False) for root in roots]
     text = pl.col("venue", "instrument", "channel", "state", "reason").cast(pl.String)
     return _covered(asked, roots, pl.concat([o.with_columns(text).collect() for o in ledgers]))

@@ -2,10 +2,8 @@
 
 import fnmatch
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,39 +24,13 @@ from perptape.verify import EXPECTED
 from perptape.wording import duration, printable
 
 if TYPE_CHECKING:
-    from perptape import pack, unpack
     from perptape.importers import quotes
     from perptape.instruments import Instrument
     from perptape.venues.venue import Venue
 
-QUIET_S = 2.0
-"""Work that takes no longer than this shows no progress."""
-EVERY_S = 0.2
 PIPE_COLUMNS = 160
 INTERVALS_SHOWN = 3
 """Reasons listed for one market; ``--json`` has all."""
-
-
-@contextmanager
-def progress(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function to be told (done, of how many); a terminal shows it, with the time left."""
-    console = Console(stderr=True)
-    begun = time.monotonic()
-    shown = begun
-
-    def told(done: int, total: int = 0) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if not console.is_terminal or now - begun < QUIET_S or now - shown < EVERY_S:
-            return
-        shown = now
-        left = (now - begun) * (total - done) / done if total > done > 0 else None
-        rest = "" if left is None else f" of {total:,}, about {left:.0f} s left"
-        console.print(f"{verb}: {done:,}{rest}\x1b[K", end="\r")
-
-    yield told
-    if shown != begun:
-        console.print("\x1b[K", end="\r")
 
 
 def print_verdict(verdict: verify.Verdict) -> None:
@@ -235,27 +207,6 @@ def _of_all(failed: tuple[tuple[str, str], list[str]]) -> str:
 
 SIGNALLED = 128
 """A command ended by a signal exits with this plus the signal's number."""
-
-
-def print_packed(done: "pack.Summary", removed: Path | None, *, say: Say) -> None:
-    share = done.bytes / done.tape_bytes
-    say(
-        f"{printable(str(done.path))}: {done.bytes:,} bytes, {share:.0%} of the tape's; "
-        f"{done.frames:,} frames, SHA-256 {done.fingerprint}"
-    )
-    what = "the same to the byte" if done.is_exact else "the same frames, segments in other bytes"
-    say(f"read back: {what}" + (f"; {printable(str(removed))} is deleted" if removed else ""))
-    for place in done.damage:
-        say(f"the tape itself is damaged, and was packed as it is: {printable(place)}")
-
-
-def print_unpacked(work: "unpack.Unpacked", place: Path, *, say: Say) -> None:
-    if not work.damage:
-        what = "" if work.is_exact else ", segments in other bytes than they were"
-        said = f"{work.frames:,} frames, SHA-256 {work.fingerprint}{what}"
-        say(f"{printable(str(place))}: {said}")
-    for each in work.damage:
-        say(f"{printable(str(place))}: {printable(each)}")
 
 
 def import_sentence(done: ImportSummary, tape: Path) -> str:

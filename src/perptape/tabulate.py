@@ -35,6 +35,7 @@ from perptape.decode import Terms
 from perptape.errors import BadUsage, Failed
 from perptape.gather import BOOKS_HELD, GROUP_ROWS, ROWS_HELD, Changed, Group, Rows, directory
 from perptape.instruments import Instrument, base_of
+from perptape.kept import keep, kept
 from perptape.ledger import Ledger, Result, asked, end_of, is_long
 from perptape.partitions import Partitions
 from perptape.schemas import SCHEMAS
@@ -266,7 +267,7 @@ def _read(tape: Tape, place: Path, told: "_Told", hands: Hands) -> tuple[Reading
     partitions = Partitions(place / TABLES)
     runs, mark = place / "runs", place / READING
     runs.mkdir(exist_ok=True)
-    if reading := _reading_kept(mark):
+    if reading := kept(mark, Reading):
         for number in range(reading.groups):
             group = Group.kept(at := directory(runs, number))
             if group is None:
@@ -280,7 +281,7 @@ def _read(tape: Tape, place: Path, told: "_Told", hands: Hands) -> tuple[Reading
     for number, group in enumerate(results(jobs, hands)):
         partitions.add(group.stretches(directory(runs, number)))
     reading = _reading(ledger, ledger.finish(*end_of(tape)), rows)
-    _keep(mark, reading)
+    keep(mark, reading)
     return reading, partitions
 
 
@@ -305,21 +306,6 @@ def _reading(ledger: Ledger, result: Result, rows: Rows) -> Reading:
         groups=rows.groups,
         kept=rows.kept,
     )
-
-
-def _keep(mark: Path, reading: Reading) -> None:
-    with (new := mark.with_suffix(".new")).open("wb") as file:
-        file.write(msgspec.msgpack.encode(reading))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(mark)
-
-
-def _reading_kept(mark: Path) -> Reading | None:
-    try:
-        return msgspec.msgpack.decode(mark.read_bytes(), type=Reading)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None
 
 
 def _written(
