@@ -293,6 +293,47 @@ def import_(
 
 
 @app.command
+def pack(
+    tape: Tape,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="The file to make; else TAPE.packed.")] = None,
+    remove: Annotated[
+        bool, Parameter(help="Delete the tape and its tables once the file was read back.")
+    ] = False,
+) -> int:
+    """Put a finished tape into one file of less than half the bytes, and read it back."""
+    from perptape import pack, progress, screen  # noqa: PLC0415
+
+    with progress.shown("Packing") as stage:
+        done = pack.pack(tape, out, remove=remove, progress=stage(""))
+    screen.print_packed(done, tape if remove else None, say=say)
+    return 0
+
+
+@app.command
+def unpack(
+    packed: Annotated[Path, Parameter(help="The file that `pack` made.")],
+    /,
+    *,
+    tape: Annotated[
+        Path | None, Parameter(help="The directory to make; without it the file is only checked.")
+    ] = None,
+) -> int:
+    """Make a tape again of a packed one, or check that it is whole.
+
+    Ends with 0 if it is what was packed, 4 if bytes are damaged.
+    """
+    from perptape import progress, screen, unpack  # noqa: PLC0415
+
+    with progress.shown("Reading") as stage:
+        told = stage("")
+        work = unpack.unpack(packed, tape, told) if tape else unpack.check(packed, told)
+    screen.print_unpacked(work, tape or packed, say=say)
+    return unpack.DAMAGED if work.damage else 0
+
+
+@app.command
 def venues(*, json: Annotated[bool, Parameter(help="As JSON.")] = False) -> int:
     """List what is supported."""
     from perptape import screen  # noqa: PLC0415

@@ -24,6 +24,7 @@ from perptape.verify import EXPECTED
 from perptape.wording import duration, printable
 
 if TYPE_CHECKING:
+    from perptape import pack, unpack
     from perptape.importers import quotes
     from perptape.instruments import Instrument
     from perptape.venues.venue import Venue
@@ -207,6 +208,27 @@ def _of_all(failed: tuple[tuple[str, str], list[str]]) -> str:
 
 SIGNALLED = 128
 """A command ended by a signal exits with this plus the signal's number."""
+
+
+def print_packed(done: "pack.Summary", removed: Path | None, *, say: Say) -> None:
+    share = done.bytes / done.tape_bytes
+    say(
+        f"{printable(str(done.path))}: {done.bytes:,} bytes, {share:.0%} of the tape's; "
+        f"{done.frames:,} frames, SHA-256 {done.fingerprint}"
+    )
+    what = "the same to the byte" if done.is_exact else "the same frames, segments in other bytes"
+    say(f"read back: {what}" + (f"; {printable(str(removed))} is deleted" if removed else ""))
+    for place in done.damage:
+        say(f"the tape itself is damaged, and was packed as it is: {printable(place)}")
+
+
+def print_unpacked(work: "unpack.Unpacked", place: Path, *, say: Say) -> None:
+    if not work.damage:
+        what = "" if work.is_exact else ", segments in other bytes than they were"
+        said = f"{work.frames:,} frames, SHA-256 {work.fingerprint}{what}"
+        say(f"{printable(str(place))}: {said}")
+    for each in work.damage:
+        say(f"{printable(str(place))}: {printable(each)}")
 
 
 def import_sentence(done: ImportSummary, tape: Path) -> str:
