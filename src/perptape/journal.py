@@ -5,10 +5,11 @@ that segment is given up and all that was not synced is written again, in a new 
 sync the system may have dropped what it says it holds.
 """
 
+import errno
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +56,11 @@ class Bounds(NamedTuple):
 class Segments:
     """The segments of a tape and their manifest, for the one who writes. May raise OSError."""
 
-    def __init__(self, tape: Path, manifest: Manifest, bounds: Bounds) -> None:
+    def __init__(
+        self, tape: Path, manifest: Manifest, bounds: Bounds, is_lost: Callable[[], bool]
+    ) -> None:
+        self.is_lost = is_lost
+        """Tells whether another directory is in the place of ours: then nothing is written."""
         self.manifest = manifest
         self.synced_seq = max((s.last_seq for s in manifest.segments), default=0)
         self._tape = tape
@@ -75,6 +80,7 @@ class Segments:
         if self._open is not None and not self._open.goes_on_with(batch):
             self.seal()
         if self._open is None:
+            self._hold()
             self._open = _Open(self._tape / "raw", batch.first_seq)
         self._open.write(batch)
 
@@ -145,12 +151,17 @@ class Segments:
     def save(self) -> None:
         """Save the manifest, and only then remove the files that it says are gone."""
         if not self._manifest_is_saved:
+            self._hold()
             save(self._tape, self.manifest)
             self._manifest_is_saved = True
         while self._doomed:
             with suppress(OSError):  # else it is tried again at the next start
                 (self._tape / "raw" / self._doomed[-1]).unlink(missing_ok=True)
             self._doomed.pop()
+
+    def _hold(self) -> None:
+        if self.is_lost():
+            raise OSError(errno.ESTALE, "it was deleted, moved or replaced")
 
 
 class _Open:

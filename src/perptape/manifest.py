@@ -23,6 +23,7 @@ FORMAT_VERSION = 1
 NAME = "tape.json"
 _ZERO = "0" * 64
 _DIGITS = re.compile(rb'"manifest_sha256": ?"([0-9a-f]{64})"')
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _VERSION = re.compile(rb'"format_version": ?(\d+)')
 
 
@@ -161,7 +162,7 @@ def save(tape: Path, manifest: Manifest) -> None:
     data = msgspec.json.format(msgspec.json.encode(blank), indent=1) + b"\n"
     data = data.replace(_ZERO.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
     new = tape / f"{NAME}.new"
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(new, _FLAGS, 0o600)
     try:
         write_all(fd, data)
         os.fsync(fd)

@@ -4,6 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ class Recovery(msgspec.Struct, frozen=True):
     ms: float
 
 
+def is_lost(path: Path, held: int) -> bool:
+    """Tell whether ``path`` is no longer the directory of the lock that is ``held``."""
+    try:
+        now = (path / "lock").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # a disk in trouble, which writing to it will tell
+    return not os.path.samestat(now, os.fstat(held))
+
+
 def lock(path: Path) -> int:
     """Make the directory if need be, and become its only writer."""
     try:
@@ -45,7 +57,8 @@ def lock(path: Path) -> int:
         is_new = not (path / NAME).exists()
         if is_new and (any(p.name not in ours for p in path.iterdir()) or any(path.glob("raw/*"))):
             raise BadUsage(f"{path} is not a tape and not empty; give a new directory")
-        held = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        held = os.open(path / "lock", flags, 0o600)
     except (FileExistsError, NotADirectoryError):
         raise BadUsage(f"{path} is not a directory; give a new one") from None
     except OSError as error:
@@ -82,7 +95,7 @@ def begin(path: Path, ts: int, config: Mapping[str, Any]) -> Manifest:
 
 
 def recover(
-    path: Path, manifest: Manifest, bounds: Bounds
+    path: Path, manifest: Manifest, bounds: Bounds, held: int
 ) -> tuple[Segments, Recovery | None, int]:
     """Keep what a crash left: enter torn segments, bring the tail's frames into a new one.
 
@@ -93,7 +106,7 @@ def recover(
     started = time.monotonic_ns()
     torn = [_as_torn(path / "raw" / s.name, s) for s in unlisted(path, manifest.segments)]
     manifest = replace(manifest, segments=(*manifest.segments, *torn))
-    segments = Segments(path, manifest, bounds)
+    segments = Segments(path, manifest, bounds, partial(is_lost, path, held))
     last_seq, frames = segments.synced_seq, 0
     halves = records.read(path / "raw" / "tail")
     for half in halves:

@@ -92,6 +92,18 @@ def date_of(ts: int) -> str:
     return datetime.fromtimestamp(ts // NS, tz=UTC).strftime("%Y-%m-%d")
 
 
+def make_private(directory: Path) -> None:
+    """Make a directory, and those above it that are missing, for nobody but us."""
+    if not directory.is_dir():
+        make_private(directory.parent)
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def _created(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(path, flags, 0o600)
+
+
 class PartitionWriter:
     """One Parquet file, written in row groups of fixed size so that its bytes depend on rows only.
 
@@ -104,7 +116,8 @@ class PartitionWriter:
         self.path = Path(table, *parts, "part-0.parquet")
         self._schema = SCHEMAS[table]
         full = root / self.path
-        full.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(full.parent)
+        os.close(_created(full))  # Parquet's own open() would let others read
         names = self._schema.names
         delta = {name: "DELTA_BINARY_PACKED" for name in names if name in DELTAS}
         self._writer = pq.ParquetWriter(
@@ -196,7 +209,7 @@ def add(root: Path, made: Path, new: Iterable[TableFile], manifest: Manifest) ->
 def _move(file: TableFile, made: Path, root: Path, taken: Collection[str]) -> TableFile:
     names = (Path(file.path).with_name(f"part-{number}.parquet") for number in count())
     path = next(name for name in names if str(name) not in taken)
-    (root / path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private((root / path).parent)
     (made / file.path).rename(root / path)
     sync_directory((root / path).parent)
     return msgspec.structs.replace(file, path=str(path))
@@ -208,7 +221,7 @@ def _write(root: Path, manifest: Manifest) -> Manifest:
         blank, manifest_sha256=hashlib.sha256(_text(blank)).hexdigest()
     )
     new = root / f"{MANIFEST}.new"
-    with new.open("wb") as file:
+    with os.fdopen(_created(new), "wb") as file:
         file.write(_text(sealed))
         file.flush()
         os.fsync(file.fileno())

@@ -190,7 +190,8 @@ def _allocate(path: Path, size: int) -> mmap.mmap:
     """Make the file ready under another name; until then a former tail stays as it is."""
     new = path.with_name(path.name + ".new")
     try:
-        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(new, flags, 0o600)
         try:
             os.posix_fallocate(fd, 0, size)
             mapped = mmap.mmap(fd, size)

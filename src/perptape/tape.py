@@ -72,7 +72,9 @@ class TapeWriter:
         try:
             manifest = begin(path, ts, config or {})
             bounds = Bounds(segment_bytes, retention, tail_bytes=2 * half_bytes)
-            self._segments, self.recovered, self._first_seq = recover(path, manifest, bounds)
+            self._segments, self.recovered, self._first_seq = recover(
+                path, manifest, bounds, self._lock
+            )
             self._tail = tail.Tail(path / "raw" / "tail", half_bytes)
         except OSError as error:
             os.close(self._lock)
@@ -173,12 +175,16 @@ class TapeWriter:
         return seq
 
     def tick(self, ts_mono: int) -> None:
-        """Do what is due, without waiting for the disk; to be called about every 50 ms."""
+        """Do what is due, without waiting for the disk; to be called about every 50 ms.
+
+        Raises Failed if the tape's directory is no longer there, or is another.
+        """
         if ts_mono - self._cut_mono >= BATCH_NS:
             self._cut_mono = ts_mono
             self._hand_over()
         if ts_mono - self._synced_mono >= self._sync_ns and self._tail.other_is_free:
             self._synced_mono = ts_mono
+            self._hold()
             self._swap()
         if self.trouble is None or ts_mono - self._retried_mono >= RETRY_NS:
             self._retried_mono = ts_mono
@@ -207,6 +213,7 @@ class TapeWriter:
             return
         self._is_closed, is_whole = True, False
         try:
+            self._hold()
             self.flush(sync=True)
             self._segments.seal()
             is_whole = True
@@ -216,6 +223,13 @@ class TapeWriter:
             self._thread.shutdown()
             self._tail.close(remove=is_whole)
             os.close(self._lock)
+
+    def _hold(self) -> None:
+        if self._segments.is_lost():
+            raise Failed(
+                f"{self.path} was deleted, moved or replaced while it was being recorded; nothing "
+                "more is written: record again, into a directory that stays"
+            )
 
     def _hand_over(self) -> None:
         if self._tail.has_open:
