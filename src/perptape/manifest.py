@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from perptape.errors import BadUsage, Failed
 
 FORMAT_VERSION = 1
 NAME = "tape.json"
+SEGMENT_NAME = re.compile(r"([0-9]{20})(?:-([0-9]+))?\.arrows")
+"""A file in ``raw/``: its first seq, and how often one of this name was given up before."""
 _ZERO = "0" * 64
 _DIGITS = re.compile(rb'"manifest_sha256": ?"([0-9a-f]{64})"')
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -99,13 +102,21 @@ class Unreadable(msgspec.Struct, frozen=True):
     reason: str
 
 
+def opened(path: Path) -> BufferedReader:
+    """Open a file to read; what is none and might never end raises FileNotFoundError."""
+    if path.exists() and not path.is_file():
+        raise FileNotFoundError(path)
+    return path.open("rb")
+
+
 def load(tape: Path) -> Manifest | Unreadable:
     """Read and prove ``tape.json``.
 
     Raises BadUsage if the directory is no tape, Failed if it is newer than this program.
     """
     try:
-        data = (tape / NAME).read_bytes()
+        with opened(tape / NAME) as file:
+            data = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise BadUsage(
             f"{tape} is not a tape (it has no {NAME}); give the directory that record made"
@@ -127,9 +138,12 @@ def _parse(tape: Path, data: bytes) -> Manifest | Unreadable:
     if not proven:
         return Unreadable("its bytes do not match its own hash")
     try:
-        return msgspec.json.decode(data, type=Manifest)
+        manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeError) as error:
         return Unreadable(str(error))
+    # A tape of somebody else's making must not have us read or hash other files.
+    strange = [s.name for s in manifest.segments if not SEGMENT_NAME.fullmatch(s.name)]
+    return Unreadable(f"{strange[0]!r} is no name of a segment") if strange else manifest
 
 
 def _is_proven(data: bytes) -> bool:

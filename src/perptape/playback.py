@@ -6,7 +6,6 @@ looked for, so what leaves it meanwhile is found in a segment, and nothing falls
 
 import hashlib
 import mmap
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +15,12 @@ from msgspec.structs import replace
 
 from perptape import records
 from perptape.events import Frame
-from perptape.manifest import NAME, Manifest, Segment, Unreadable, load
+from perptape.manifest import NAME, SEGMENT_NAME, Manifest, Segment, Unreadable, load, opened
 from perptape.segment import Batch, decode, head_is_damaged, scan
-
-_SEGMENT_NAME = re.compile(r"(\d{20})(?:-(\d+))?\.arrows")
 
 
 def is_segment(name: str) -> bool:
-    return _SEGMENT_NAME.fullmatch(name) is not None
+    return SEGMENT_NAME.fullmatch(name) is not None
 
 
 class Damage(msgspec.Struct, frozen=True):
@@ -149,7 +146,7 @@ def unlisted(tape: Path, listed: Iterable[Segment]) -> list[Segment]:
 
 
 def _survey(path: Path) -> Segment:
-    name = _SEGMENT_NAME.fullmatch(path.name)
+    name = SEGMENT_NAME.fullmatch(path.name)
     first_seq = int(name[1]) if name else 0
     with mapped(path) as data:
         found = list(scan(data))
@@ -179,7 +176,7 @@ def _without_overlaps(files: Iterable[Segment]) -> list[Segment]:
 
 
 def _order(segment: Segment) -> tuple[int, int]:
-    name = _SEGMENT_NAME.fullmatch(segment.name)
+    name = SEGMENT_NAME.fullmatch(segment.name)
     return segment.first_seq, int(name[2] or 0) if name else 0
 
 
@@ -215,9 +212,9 @@ def _runs(batches: list[Batch]) -> list[Segment]:
 
 @contextmanager
 def mapped(path: Path) -> Iterator[memoryview]:
-    """Map a file; a missing or empty one is no bytes."""
+    """Map a file; a missing or empty one, or what is no file, is no bytes."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             data: mmap.mmap | bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (FileNotFoundError, ValueError):
         data = b""
@@ -233,7 +230,7 @@ def _damage_of(
 ) -> list[Damage]:
     file, path = _file(segment), tape / _file(segment)
     try:
-        path.stat()
+        opened(path).close()
         is_as_hashed = not segment.sha256 or sha256_of(path) == segment.sha256
     except FileNotFoundError:
         return [Damage(file, "it is missing", ts_before, ts_after)]
@@ -273,5 +270,5 @@ def _damage_of_half(half: records.Half, around: tuple[int | None, int | None]) -
 
 
 def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

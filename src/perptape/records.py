@@ -169,6 +169,8 @@ def _steps(offsets: "array[int]") -> list[int]:
 def read(path: Path) -> list[Half]:
     """Read what a tail holds, in order; that of a running recorder too."""
     try:
+        if not path.is_file():
+            return []
         with path.open("rb") as file:
             half_bytes = os.fstat(file.fileno()).st_size // 2
             halves = [_read_half(file.fileno(), k * half_bytes, half_bytes) for k in range(2)]

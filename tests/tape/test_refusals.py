@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from perptape import manifest
 from perptape.errors import BadUsage, Failed
 from perptape.tape import Tape
 
@@ -86,3 +88,45 @@ def test_an_unreadable_manifest_is_damage_and_the_frames_are_read(tmp_path, writ
 def test_an_unwritable_directory_is_one_sentence(write_tape):
     with pytest.raises(Failed, match=r"cannot write to /proc/t: .*; check its permissions"):
         write_tape(Path("/proc/t"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../../dev/zero", "/dev/zero", "tail", "1.arrows", "a/b", ""]
+)
+def test_a_manifest_does_not_lead_out_of_the_tape(name, tmp_path, write_tape):
+    """A tape of somebody else's making; its manifest's own hash is right."""
+    with write_tape(tmp_path / "t") as writer:
+        writer.append(0, 0, [b"x"], T0, 1)
+    known = manifest.load(tmp_path / "t")
+    segments = tuple(replace(segment, name=name) for segment in known.segments)
+    manifest.save(tmp_path / "t", replace(known, segments=segments))
+    tape = Tape(tmp_path / "t")
+    assert [frame.payload for frame in tape.frames()] == [b"x"]
+    assert [str(d) for d in tape.damage()] == [f"tape.json: {name!r} is no name of a segment"]
+    with pytest.raises(Failed, match=r"tape\.json is damaged"):
+        write_tape(tmp_path / "t")
+
+
+@pytest.mark.parametrize("name", ["00000000000000000001.arrows", "tail"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory"])
+def test_what_is_no_file_is_not_waited_for(kind, name, tmp_path, write_tape):
+    with write_tape(tmp_path / "t") as writer:
+        writer.append(0, 0, [b"x"], T0, 1)
+    place = tmp_path / "t/raw" / name
+    place.unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        place.symlink_to("/dev/zero")
+    tape = Tape(tmp_path / "t")
+    lost = [] if name == "tail" else [f"raw/{name}: it is missing"]
+    assert [str(d) for d in tape.damage()] == lost
+    assert len(list(tape.frames())) == 1 - len(lost)
+
+
+def test_a_pipe_in_the_manifest_s_place_is_no_tape(tmp_path):
+    os.mkfifo(tmp_path / "tape.json")
+    with pytest.raises(BadUsage, match="is not a tape"):
+        Tape(tmp_path)
