@@ -153,14 +153,13 @@ def _pairs(swept: Swept, tiers: Sequence[str]) -> dict[Key, Pair]:
 
 
 def _heads(swept: Swept, tier: str) -> dict[Key, Pair]:
-    sizes = _by(size_table(swept).filter(pl.col("tier") == tier), ("sell", "buy"))
     return {
         (row["sell"], row["buy"]): Pair(
             row["sell"], row["buy"], row["same_quote"], row["trusted_s"], depth=row["depth"],
             rate=row["rate"], capacity=_capacity(row),
         )
-        for (row, *_) in sizes.values()
-        if row["trusted_s"]
+        for row in size_table(swept).iter_rows(named=True)
+        if row["tier"] == tier and row["trusted_s"]
     }  # fmt: skip
 
 
