@@ -235,7 +235,8 @@ class Ledger:
             return None
         self._late(wire, ts)
         stream = self._trust.met(wire, market, channel, ts)
-        stream.has_base |= wire.venue in VENUES and bool(VENUES[wire.venue].bases)
+        if not wire.imported and wire.venue in VENUES:  # a file has no calls to begin from
+            stream.has_base |= bool(VENUES[wire.venue].bases)
         wire.streams[event.symbol, type(event)] = stream
         stream.terms = self._terms(market, event.symbol)
         return stream
