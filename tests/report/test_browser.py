@@ -1,5 +1,6 @@
 """The page in a real browser without a network: it runs, it obeys, it believes no tape."""
 
+import re
 import shutil
 
 import pytest
@@ -232,6 +233,14 @@ def test_without_javascript_every_number_is_there(opened, report):
     one, _ = opened(report, java_script_enabled=False)
     assert one.page.locator("table.sortable tbody tr").count() == 12
     assert one.page.is_visible("a.gap[data-pair='5']")
+
+
+def test_what_is_printed_from_a_dark_screen_is_dark_on_white(opened, report):
+    one, _ = opened(report, viewport={"width": 800, "height": 900}, color_scheme="dark")
+    ink = "getComputedStyle(document.body).color"
+    assert min(map(int, re.findall(r"\d+", one.page.evaluate(ink)))) > 200
+    one.page.emulate_media(media="print")
+    assert max(map(int, re.findall(r"\d+", one.page.evaluate(ink)))) < 60
 
 
 def test_it_prints(opened, report):

@@ -304,7 +304,7 @@
     if (!found) return pair.sizes || !page.choice ? "" : "Nothing is known of sizes here: no books, or no sizes of quotes.";
     const at = "At " + money(found.notional) ;
     if (!found.edge_bps) return at + ": no edge, " + (found.reason || "nothing known") + ".";
-    const said = [at + (pair.depth === "top" ? " (of one market only the best prices are known)" : "")
+    const said = [at + (pair.depth === "top" ? " (the best prices are all the depth that is known)" : "")
       + ": edge " + afterFees() + " " + bps(found.edge_bps.median) + " at the median, "
       + bps(found.edge_bps.max) + " at best, above zero at " + percent(found.edge_bps.share_positive)
       + " of the updates; both books held the size " + percent(found.depth_share) + " of the time."];
