@@ -54,14 +54,20 @@ def test_the_estimate_is_of_the_stage(work):
     assert "Analysing, gaps" in work.seen and "left" not in work.seen
     work.now = 130.0
     told(3, 12)
-    assert "Analysing, gaps: 25%, about 1 min 00 s left" not in work.seen  # 90 s are left
-    assert "Analysing, gaps: 25%, about 2 min 00 s left" in work.seen
+    assert "Analysing, gaps: 25%, about 2 min left" in work.seen
     work.now = 200.0
     told(10, 12)
-    assert "83%, about 20 s left" in work.seen.replace("20.0 s", "20 s")
+    assert "83%, about 20 s left" in work.seen
     work.now = 300.0
     told(12, 12)
     assert work.seen.count("left") == 2, "nothing is left of what is done"
+
+
+def test_of_almost_nothing_nothing_is_concluded(work):
+    told = work.line.stage("gaps")
+    work.now = 20.0
+    told(3, 1000)
+    assert "Analysing, gaps: 0%" in work.seen and "left" not in work.seen
 
 
 def test_a_terminal_has_one_line_and_a_pipe_a_line_now_and_then(work):

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from perptape.wording import MINUTE_S, duration
+from perptape.wording import HOUR_S, MINUTE_S
 
 QUIET_S = 2.0
 """Work that takes no longer than this says nothing."""
 REDRAW_S, LINE_S = 0.2, 10.0
 """How often a terminal's line is written again, and how often another gets one."""
+SURE = 0.01
+"""Of less that is done nothing is concluded: much of it was preparation."""
 NARROW = 20
 """Columns that a terminal has at least."""
 CLEAR = "\x1b[K"
@@ -72,10 +74,10 @@ class Line:
         words = ", ".join(filter(None, (self._verb, name)))
         if not 0 < done < total:
             return words
-        left = took_s * (total - done) / done
-        # Half of what is left may be wrong by more than a tenth of a second.
-        about = duration(round(left) if left < MINUTE_S else MINUTE_S * round(left / MINUTE_S))
-        return f"{words}: {done / total:.0%}, about {about} left"
+        share = done / total
+        if share < SURE:
+            return f"{words}: {share:.0%}"
+        return f"{words}: {share:.0%}, about {_rough(took_s * (total - done) / done)} left"
 
     def _draw(self, words: str) -> None:
         if self._is_terminal:
@@ -94,3 +96,10 @@ class Line:
         with suppress(OSError, ValueError):  # whoever read it has gone; the work goes on
             self._file.write(text)
             self._file.flush()
+
+
+def _rough(seconds: float) -> str:
+    """Write a guess no finer than it is: 20 s, 3 min, 2.5 h."""
+    if seconds < MINUTE_S:
+        return f"{seconds:.0f} s"
+    return f"{seconds / MINUTE_S:.0f} min" if seconds < HOUR_S else f"{seconds / HOUR_S:.1f} h"
