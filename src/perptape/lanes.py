@@ -50,6 +50,8 @@ class Lanes:
         self._hopeless: set[tuple[str, bytes]] = set()
         self._patience = self._pause = 0
         """Of how many frames nothing is to be learned, and of how many more of them."""
+        self._met = set[int]()
+        """Wires that were: a new one brings what is to be learned."""
         self.taken = 0
         """Frames that went the fast way."""
 
@@ -76,7 +78,9 @@ class Lanes:
         read = Read.empty(len(batch), len(payload))
         self._forms.match(payload, batch.offsets, whose, venues, read)
         self._pause -= len(batch)
-        if self._pause > 0:
+        is_news = not self._met.issuperset(numbers)
+        self._met.update(numbers)
+        if self._pause > 0 and not is_news:
             return read
         self._patience = min(2 * self._patience + 1, MOST_PATIENCE)
         for _ in range(ROUNDS):

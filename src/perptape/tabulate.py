@@ -82,7 +82,7 @@ class Tabulated(msgspec.Struct, frozen=True):
 
     @property
     def in_bulk(self) -> int:
-        """Quotes that needed no parser: they were exactly of a form that was learned."""
+        """Quotes and books that needed no parser: they were exactly of a form that was learned."""
         return self.result.in_bulk
 
 
