@@ -157,12 +157,17 @@ def count(
 
 @compiled
 def recount(bins: Ints, weights: Ints, counts: Counts) -> None:
-    """Count by whole bins, those of a series together; the spill must have room for all."""
+    """Count by whole bins, those of a series together, which uses them up.
+
+    The spill must have room for all.
+    """
     begin = 0
     for k in range(1, len(bins) + 1):
         if k == len(bins) or bins[k] >> SERIES_SHIFT != bins[begin] >> SERIES_SHIFT:
             zero = first_bin(bins[begin] >> SERIES_SHIFT)
-            count(bins[begin:k] - zero, weights[begin:k], k - begin, zero, counts)
+            for i in range(begin, k):
+                bins[i] -= zero  # in place: who walks the books can make no array
+            count(bins[begin:k], weights[begin:k], k - begin, zero, counts)
             begin = k
 
 
