@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from perptape.errors import BadUsage, Failed
 from perptape.kernels import NEVER, Chunk, Ints, Trust
 
-ROWS = 1 << 19
+ROWS = 1 << 17
 """Rows of quotes in memory at a time, from each tape."""
 SIDES = ("bid_price", "bid_size", "ask_price", "ask_size")
 TIME = pl.Datetime("ns", "UTC")

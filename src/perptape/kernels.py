@@ -123,9 +123,9 @@ def add_product(a0: Int, a1: Int, a2: Int, x: Int, weight: Int) -> tuple[Int, In
 
 @inlined
 def count(
-    keys: NDArray[np.signedinteger[Any]], weights: Ints, n: Int, zero: Int, counts: Counts
+    keys: NDArray[np.signedinteger[Any]], weights: Ints | None, n: Int, zero: Int, counts: Counts
 ) -> None:
-    """Add the first ``n`` of ``weights`` to bins of one series: ``zero`` + ``keys``."""
+    """Add the first ``n`` of ``weights``, or 1, to bins of one series: ``zero`` + ``keys``."""
     names, firsts, places, pages, table, spill = counts
     used, spilled = table[USED], table[SPILLED]
     series = zero >> SERIES_SHIFT
@@ -138,7 +138,7 @@ def count(
         place = name - first
         is_near = 0 <= place < SPREAD
         slot = np.int64(slots[place]) if is_near else NOWHERE
-        total = pages[slot, column] + weights[k]
+        total = pages[slot, column] + (1 if weights is None else weights[k])
         if slot == NOWHERE or total > MOST_COUNT:
             if first == UNSET:
                 place, is_near = SPREAD // 2, True
@@ -173,8 +173,7 @@ def recount(bins: Ints, weights: Ints, counts: Counts) -> None:
 
 @compiled
 def count_latencies(  # noqa: PLR0913, PLR0917 - all of the state, by name
-    times: Ints, markets: Ints, ts_event: Ints, trust: Trust, keys: Ints, ones: Ints,
-    counts: Counts,
+    times: Ints, markets: Ints, ts_event: Ints, trust: Trust, keys: Ints, counts: Counts
 ) -> None:  # fmt: skip
     """Count ``ts_recv - ts_event`` in us of trusted rows; ``keys`` and spill have room for all.
 
@@ -191,7 +190,7 @@ def count_latencies(  # noqa: PLR0913, PLR0917 - all of the state, by name
                     us = (times[i] - ts_event[i] + 500) // 1000
                     keys[n] = max(-MOST_US, min(MOST_US, us))
                     n += 1
-        count(keys, ones, n, first_bin(m), counts)
+        count(keys, None, n, first_bin(m), counts)
 
 
 @compiled

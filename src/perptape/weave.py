@@ -50,10 +50,8 @@ NOW, ENDING, SOONEST, CHANGED, SINCE, AGE, OPEN_T, BEGUN_T, CLOSE_T, POINTS, GRI
 )
 CURSOR, START, END, DEADLINE, EACH = range(5)
 BID, BID_SIZE, ASK, ASK_SIZE, TOP = range(5)
-N, POSITIVE, EDGE_POSITIVE, TIME_NS, GRID_N, GRID_POSITIVE, SUM, TIME_SUM, GRID_SUM, WAITING = (
-    *range(7), 9, 12, 15,
-)  # fmt: skip
-INTS = 16
+N, POSITIVE, EDGE_POSITIVE, TIME_NS, GRID_N, GRID_POSITIVE, WAITING, GRID_WAITING = range(8)
+SUM, TIME_SUM, GRID_SUM, INTS = 8, 11, 14, 17
 LEAST, MOST, GRID_LEAST, GRID_MOST, FLOATS = range(5)
 FIRST, LOWEST, HIGHEST, LAST, BUCKET = range(5)
 SPAN, AREA, BUCKET_INTS = 0, 1, 4
@@ -101,6 +99,10 @@ class Pairs(NamedTuple):
     """[P] (1 - sell's fee) / (1 + buy's fee)"""
     waiting: NDArray[np.int32]
     """[P, k] keys of notionals; they jump about, so they are counted many of a pair at a time."""
+    grid_keys: Ints
+    """[P, k] likewise what the grid met..."""
+    grid_weights: Ints
+    """...so many times"""
 
 
 class Scratch(NamedTuple):
@@ -111,9 +113,6 @@ class Scratch(NamedTuple):
     length: Ints
     """How long each ratio stood."""
     keys: Ints
-    weights: Ints
-    ones: Ints
-    """All 1."""
 
 
 class Lines(NamedTuple):
@@ -341,17 +340,12 @@ def _tally(pair: Int, n: Int, pairs: Pairs, scratch: Scratch) -> tuple[Int, Int,
 
 
 @inlined
-def _sample(  # noqa: PLR0913, PLR0917 - all of the state, by name
-    i: Int, j: Int, grids: Int, block: Block, pairs: Pairs, scratch: Scratch
-) -> None:
+def _sample(i: Int, j: Int, grids: Int, block: Block, pairs: Pairs) -> None:
     """Sum up what the grid met of a pair."""
     pair = i * len(block.made) + j
-    keys, weights, ints, floats = (
-        scratch.keys,
-        scratch.weights,
-        pairs.ints[pair],
-        pairs.floats[pair],
-    )
+    ints, floats = pairs.ints[pair], pairs.floats[pair]
+    keys, weights = pairs.grid_keys[pair], pairs.grid_weights[pair]
+    waits = ints[GRID_WAITING]
     bids, asks, met = block.tops[BID, i], block.tops[ASK, j], block.grid_met
     low = high = known = positive = np.int64(0)
     least, most = np.inf, -np.inf
@@ -359,12 +353,13 @@ def _sample(  # noqa: PLR0913, PLR0917 - all of the state, by name
         x, n = bids[met[g, i]] / asks[met[g, j]], block.grid_n[g]
         is_known = not np.isnan(x)
         fine = _fine(x) if is_known else np.int64(0)
-        keys[g], weights[g] = _key(x) if is_known else NO_KEY, n
+        keys[waits + g], weights[waits + g] = _key(x) if is_known else NO_KEY, n
         low += (fine & LOW) * n
         high += (fine >> LIMB) * n
         known += n if is_known else 0
         positive += n if x > 1.0 else 0
         least, most = min(least, x), max(most, x)
+    ints[GRID_WAITING] = waits + grids
     _add(ints, GRID_SUM, low, high, 0)
     ints[GRID_N] += known
     ints[GRID_POSITIVE] += positive
@@ -448,7 +443,7 @@ def _finish_pair(  # noqa: PLR0913, PLR0917 - all of the state, by name
     n = _weave(i, j, block, scratch)
     time_ns, low, middle = _tally(pair, n, pairs, scratch)
     high: Int = 0
-    count(scratch.keys, scratch.ones, n, first_bin(SERIES * pair + EVENTS), counts)
+    count(scratch.keys, None, n, first_bin(SERIES * pair + EVENTS), counts)
     opening = block.tops[BID, i, 0] / block.tops[ASK, j, 0]
     length = min(block.t[i, 1], block.t[j, 1]) - block.t[i, 0]
     if np.isnan(opening) or length == 0:
@@ -465,17 +460,25 @@ def _finish_pair(  # noqa: PLR0913, PLR0917 - all of the state, by name
         lines.sums[pair, b, SPAN] += time_ns
         _add(lines.sums[pair, b], AREA, low, middle, high)
     if grids:
-        _sample(i, j, grids, block, pairs, scratch)
-        count(scratch.keys, scratch.weights, grids, first_bin(SERIES * pair + GRID), counts)
+        _sample(i, j, grids, block, pairs)
     if ints[WAITING] > pairs.waiting.shape[1] - len(scratch.x):
-        _count_waiting(pair, pairs, scratch.ones, counts)
+        _count_notionals(pair, pairs, counts)
+    if ints[GRID_WAITING] > pairs.grid_keys.shape[1] - len(scratch.x):
+        _count_grid(pair, pairs, counts)
 
 
 @inlined
-def _count_waiting(pair: Int, pairs: Pairs, ones: Ints, counts: Counts) -> None:
+def _count_notionals(pair: Int, pairs: Pairs, counts: Counts) -> None:
     zero = first_bin(SERIES * pair + NOTIONAL)
-    count(pairs.waiting[pair], ones, pairs.ints[pair, WAITING], zero, counts)
+    count(pairs.waiting[pair], None, pairs.ints[pair, WAITING], zero, counts)
     pairs.ints[pair, WAITING] = 0
+
+
+@inlined
+def _count_grid(pair: Int, pairs: Pairs, counts: Counts) -> None:
+    zero, n = first_bin(SERIES * pair + GRID), pairs.ints[pair, GRID_WAITING]
+    count(pairs.grid_keys[pair], pairs.grid_weights[pair], n, zero, counts)
+    pairs.ints[pair, GRID_WAITING] = 0
 
 
 @inlined
@@ -512,9 +515,10 @@ def digest(chunk: Chunk, i: Int, trust: Trust, state: State, counts: Counts) -> 
 @compiled
 def settle(state: State, counts: Counts) -> None:
     """Take in what is left and count all that waits; the spill must have room for it."""
-    markets, _, pairs, scratch, lines = state
+    markets, _, pairs, _, lines = state
     markets.run[CLOSE_T] = markets.run[NOW]
     b, _ = _bucket(markets.run[OPEN_T], lines)
     _close(b, state, counts)
     for pair in range(len(pairs.kept)):
-        _count_waiting(pair, pairs, scratch.ones, counts)
+        _count_notionals(pair, pairs, counts)
+        _count_grid(pair, pairs, counts)

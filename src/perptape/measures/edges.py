@@ -19,6 +19,7 @@ greatest profit; both are found by walking both books, and rounded down to whole
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from fractions import Fraction
 
 import msgspec
@@ -26,13 +27,16 @@ import numpy as np
 import polars as pl
 
 from perptape import kernels
+from perptape.crew import processors
 from perptape.errors import BadUsage
 from perptape.events import MS, NS
 from perptape.fees import base_fees
 from perptape.kernels import BINS_PER_BPS, BPS, FINE, NEVER, Floats
+from perptape.measures import parts
 from perptape.measures.counts import quantiles
 from perptape.measures.legs import delays_of, legs
-from perptape.measures.passes import Part, Sums, median, of_series, partial
+from perptape.measures.parts import Progress
+from perptape.measures.passes import Part, Sums, median, merge, of_series, partial
 from perptape.measures.scenes import Asked, Entry, Fees, Scene, Table, scene
 from perptape.spells import COARSE_PER_BPS, WEIGHT_MIDDLE
 
@@ -142,6 +146,8 @@ def edges(  # noqa: PLR0913 - each of them changes the numbers
     base: str | None = None,
     ts_from: int | None = None,
     ts_to: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> Edges:
     """Measure what could be taken of every ordered pair of one base coin, in one pass.
 
@@ -151,12 +157,14 @@ def edges(  # noqa: PLR0913 - each of them changes the numbers
     ``fees``: taker fee by venue, a fraction, or such a table for each tier; the base tiers of the
     package if not given. ``notionals`` in quote currency. ``leg_delays_ms``: also measure every
     combination of one delay for each leg. ``ts_from``, ``ts_to``: a closed window in ns.
+    ``executor``, ``progress``: as of :func:`perptape.measures.gaps`.
 
     Raises BadUsage if the coin is not clear, Failed if rows are not in receive order.
     """
     swept = measured(
         books, quotes, ledger, instruments, fees=fees, base=base, ts_from=ts_from, ts_to=ts_to,
         asked=asking(notionals, [threshold_bps], None, delays_ms),
+        executor=executor, progress=progress,
     )  # fmt: skip
     return Edges(
         edges=edge_table(swept),
@@ -200,16 +208,34 @@ def measured(  # noqa: PLR0913 - what to read, and what to ask of it
     base: str | None = None,
     ts_from: int | None = None,
     ts_to: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> Swept:
-    """Read books and quotes once for all that is asked."""
+    """Read books and quotes for all that is asked: once, but for what a part's books began with."""
     books_of, quotes_of = _tables(books), _tables(quotes)
     of = scene(
         ledger, instruments, base_taker_fees() if fees is None else fees,
         base=base, has_books=bool(books_of),
     )  # fmt: skip
     first, last = (-NEVER if ts_from is None else ts_from), (NEVER if ts_to is None else ts_to)
-    part = partial(books_of, quotes_of, of, asked, since=first, ts_to=last)
-    return Swept(of, asked, part, first, last)
+    tables = [*books_of, *quotes_of]
+    length = parts.rows(tables)
+    # Each part reads anew what its books were made of, so there are no more than can go at once.
+    most = processors() if length > parts.ROWS_OF_PART else 1
+    given = [
+        (books_of, quotes_of, of, asked, part, last)
+        for part in parts.cuts(first, NEVER, of.coin.span(), most)
+    ]
+    with parts.hands(executor, tables, length) as crew:
+        found = parts.added(_part, given, merge, crew, progress)
+    return Swept(of, asked, found, first, last)
+
+
+def _part(  # noqa: PLR0913, PLR0917 - sent to a worker, and so by place
+    books: Sequence[Table], quotes: Sequence[Table], of: Scene, asked: Asked,
+    part: tuple[int, int], ts_to: int,
+) -> Part:  # fmt: skip
+    return partial(books, quotes, of, asked, since=part[0], until=part[1], ts_to=ts_to)
 
 
 def base_taker_fees() -> dict[str, float]:

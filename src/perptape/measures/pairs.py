@@ -33,6 +33,7 @@ ROWS_OF_BLOCK = 1 << 12
 """Changes of all markets in a block, so that it stays in a core's cache."""
 WAITING, WAITING_OF_ALL = 1 << 16, 1 << 23
 """Notionals that are counted together: of a pair and of all, at most."""
+GRID_WAITING = 1 << 11
 LATENCIES_AT_ONCE = 1 << 16
 Table = pl.DataFrame | pl.LazyFrame
 DISORDER = "The quotes are not in receive order: sort them by ts_recv and seq first."
@@ -180,14 +181,15 @@ class PairAccumulator:
             _markets(self._trust, window, self._part[0]),
             _block(width, self._part[0]),
             _pairs(kept.ravel(), waiting),
-            _scratch(waiting),
+            _scratch(),
             _lines(width, window.buckets, axis),
         )
         self._counts = SparseCounts(
-            spill=width**2 * (waiting + 2 * ROWS_OF_BLOCK), series=weave.SERIES * width**2
+            spill=width**2 * (waiting + GRID_WAITING + 2 * ROWS_OF_BLOCK),
+            series=weave.SERIES * width**2,
         )
         self._latencies = SparseCounts(spill=LATENCIES_AT_ONCE, series=width)
-        self._room = np.empty(LATENCIES_AT_ONCE, np.int64), np.ones(LATENCIES_AT_ONCE, np.int64)
+        self._room = np.empty(LATENCIES_AT_ONCE, np.int64)
         self._quotes = np.zeros(width, np.int64)
 
     def feed(self, piece: Piece) -> None:
@@ -214,7 +216,7 @@ class PairAccumulator:
             rows = slice(i, i + LATENCIES_AT_ONCE)
             count_latencies(
                 piece.chunk.ts[rows], piece.chunk.market[rows], piece.ts_event[rows],
-                self._trust, *self._room, self._latencies.arrays,
+                self._trust, self._room, self._latencies.arrays,
             )  # fmt: skip
             self._latencies.absorb()
 
@@ -291,15 +293,17 @@ def _pairs(kept: Floats, waiting: int) -> weave.Pairs:
     floats = np.full((len(kept), weave.FLOATS), np.inf)
     floats[:, [weave.MOST, weave.GRID_MOST]] = -np.inf
     ints = np.zeros((len(kept), weave.INTS), np.int64)
-    return weave.Pairs(ints, floats, kept, np.empty((len(kept), waiting), np.int32))
+    grid_keys, grid_weights = np.empty((2, len(kept), GRID_WAITING + ROWS_OF_BLOCK), np.int64)
+    waits = np.empty((len(kept), waiting), np.int32)
+    return weave.Pairs(ints, floats, kept, waits, grid_keys, grid_weights)
 
 
-def _scratch(waiting: int) -> weave.Scratch:
+def _scratch() -> weave.Scratch:
     # One more than can be of use: a loop may write, and not keep it.
     rows = ROWS_OF_BLOCK + 1
     x, notional = np.empty((2, rows))
-    length, keys, weights = np.empty((3, rows), np.int64)
-    return weave.Scratch(x, notional, length, keys, weights, np.ones(waiting, np.int64))
+    length, keys = np.empty((2, rows), np.int64)
+    return weave.Scratch(x, notional, length, keys)
 
 
 def _lines(width: int, buckets: int, axis: tuple[int, int]) -> weave.Lines:
