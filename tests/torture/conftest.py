@@ -242,7 +242,7 @@ def check(tape, sims, *, told=0):
             for (venue, _), crcs in wires.items()
         )
 
-    until(is_whole, "a log that begins as the tape does", 10)
+    until(is_whole, "a log that begins as the tape does")
     frames = sum(map(len, wires.values()))
     assert frames >= told, f"{told - frames} frames were read and are lost"
     assert Tape(tape).damage() == []
