@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-from align import joined, ledger, quotes
+from align import quotes, ways
 from books import dictionaries, kernel
 from burst_server import read_frames
 
 from perptape.decode import decoder
 from perptape.events import Book, Kind, Opened
-from perptape.measures import gaps
 from perptape.tabulate import tabulate
 from perptape.tape import TapeWriter
 from perptape.verify import verify
@@ -91,9 +90,8 @@ def made(folder: Path) -> Iterator[tuple[str, tuple[Run, Run]]]:
     yield "decode", (lambda: [decode(frame) for frame in frames[:SAMPLE]], parsed)
     yield "tabulate", (lambda: tabulate(tape, folder / "tables"), parsed)
     yield "verify", (lambda: verify(tape), parsed)
-    table = quotes(QUOTES, VENUES)
-    heard = ledger(table)
-    yield "gaps", (lambda: gaps(table, heard, threads=1), lambda: joined(table))
+    each = ways(quotes(QUOTES, VENUES))
+    yield "gaps", (each["gaps"][0], each["polars join_asof"][0])
     updates = list(booked())
     yield "books", (kernel(updates), dictionaries(updates))
 

@@ -8,7 +8,6 @@ import pytest
 from perptape.fees import base_fees, fee_of, read_fees
 from perptape.venues import VENUES
 
-
 IMPORTED = {"aster", "dydx", "kraken", "kucoin", "lighter"}
 """Not recorded; others' quotes of them can be imported."""
 

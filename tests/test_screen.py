@@ -118,9 +118,7 @@ def test_nothing_recorded_says_why_and_what_next(monkeypatch, tmp_path):
     with pytest.raises(screen.NothingRecorded, match=r"not listed; choose other markets"):
         ended(monkeypatch, tmp_path, heard=False, markets=refused)
     many = (status("no route", "unreachable", 0),) * 200
-    with pytest.raises(
-        screen.NothingRecorded, match=r"d: bybit \(200 markets\): no route; "
-    ):
+    with pytest.raises(screen.NothingRecorded, match=r"d: bybit \(200 markets\): no route; "):
         ended(monkeypatch, tmp_path, heard=False, markets=many)
 
 

@@ -175,22 +175,23 @@ def recount(bins: Ints, weights: Ints, counts: Counts) -> None:
 def count_latencies(  # noqa: PLR0913, PLR0917 - all of the state, by name
     times: Ints, markets: Ints, ts_event: Ints, trust: Trust, keys: Ints, counts: Counts
 ) -> None:  # fmt: skip
-    """Count ``ts_recv - ts_event`` in us of trusted rows; ``keys`` and spill have room for all.
+    """Count ``ts_recv - ts_event`` in us of trusted rows.
 
-    An unknown ``ts_event`` is -NEVER.
+    An unknown ``ts_event`` is -NEVER. The spill, and each of ``keys`` [M, k], has room for all.
     """
     starts, ends, first = trust
-    for m in range(len(first) - 1):
-        n, k, stop = 0, first[m], first[m + 1]
-        for i in range(len(times)):
-            if markets[i] == m:
-                while k < stop and ends[k] < times[i]:
-                    k += 1
-                if k < stop and starts[k] <= times[i] and ts_event[i] != -NEVER:
-                    us = (times[i] - ts_event[i] + 500) // 1000
-                    keys[n] = max(-MOST_US, min(MOST_US, us))
-                    n += 1
-        count(keys, None, n, first_bin(m), counts)
+    at, n = first[:-1].copy(), np.zeros(len(first) - 1, np.int64)
+    for i in range(len(times)):
+        ts, m = times[i], markets[i]
+        if m >= 0 and ts_event[i] != -NEVER:
+            while at[m] < first[m + 1] and ends[at[m]] < ts:
+                at[m] += 1
+            if at[m] < first[m + 1] and starts[at[m]] <= ts:
+                us = (ts - ts_event[i] + 500) // 1000
+                keys[m, n[m]] = max(-MOST_US, min(MOST_US, us))
+                n[m] += 1
+    for m in range(len(n)):
+        count(keys[m], None, n[m], first_bin(m), counts)
 
 
 @compiled

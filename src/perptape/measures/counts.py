@@ -25,7 +25,8 @@ from perptape.kernels import (
     recount,
 )
 
-FIRST_PAGES = 1 << 8
+PAGES_OF_SERIES, FIRST_PAGES = 1 << 6, 1 << 16
+"""Pages at first: for each series, and at most. Until something is counted there they are free."""
 MIDDLE = 1 << (SERIES_SHIFT - 1)
 """Offset of a series' key 0 among its bins."""
 
@@ -68,11 +69,12 @@ class SparseCounts:
 
     def __init__(self, spill: int, series: int) -> None:
         """``spill`` is the most that a loop may count before it returns."""
+        pages = min(series * PAGES_OF_SERIES + 1, FIRST_PAGES)
         self.arrays = Counts(
-            names=np.zeros(FIRST_PAGES, np.int64),
+            names=np.zeros(pages, np.int64),
             first=np.full(series, UNSET, np.int64),
             places=np.zeros((series, SPREAD), np.int32),
-            pages=np.zeros((FIRST_PAGES, PAGE), np.uint16),
+            pages=np.zeros((pages, PAGE), np.uint16),
             table=np.zeros(TABLE, np.int64),
             spill=np.empty((spill, 2), np.int64),
         )

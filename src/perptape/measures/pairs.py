@@ -34,7 +34,7 @@ ROWS_OF_BLOCK = 1 << 12
 WAITING, WAITING_OF_ALL = 1 << 16, 1 << 23
 """Notionals that are counted together: of a pair and of all, at most."""
 GRID_WAITING = 1 << 11
-LATENCIES_AT_ONCE = 1 << 16
+LATENCIES_AT_ONCE = 1 << 13
 Table = pl.DataFrame | pl.LazyFrame
 DISORDER = "The quotes are not in receive order: sort them by ts_recv and seq first."
 
@@ -189,7 +189,7 @@ class PairAccumulator:
             series=weave.SERIES * width**2,
         )
         self._latencies = SparseCounts(spill=LATENCIES_AT_ONCE, series=width)
-        self._room = np.empty(LATENCIES_AT_ONCE, np.int64)
+        self._room = np.empty((width, LATENCIES_AT_ONCE), np.int64)
         self._quotes = np.zeros(width, np.int64)
 
     def feed(self, piece: Piece) -> None:

@@ -21,9 +21,10 @@ Table = pl.DataFrame | pl.LazyFrame
 Progress = Callable[[int, int], None]
 """Called with how many parts are done, of how many."""
 Part = TypeVar("Part")
-ROWS_OF_PART = 1 << 22
-ROWS_FOR_PROCESSES = 1 << 24
-"""With fewer rows of files a process takes longer to start than it saves."""
+ROWS_OF_PART = 1 << 23
+ROWS_FOR_PROCESSES = 1 << 28
+"""The loops hold no lock, so threads do as well; with fewer rows of files, better: a process takes
+two seconds to start (``benchmarks/long_tapes.py``)."""
 
 
 def rows(tables: Sequence[Table]) -> int:
