@@ -195,9 +195,9 @@ def _numbers(
 def within(table: pl.DataFrame | pl.LazyFrame, ts_from: int, ts_to: int) -> pl.LazyFrame:
     """Take the rows of a closed window; of a file only the row groups that may have some."""
     if isinstance(table, pl.DataFrame):
-        times: Ints = table["ts_recv"].cast(TIME).to_physical().to_numpy()
-        start = int(np.searchsorted(times, ts_from))
-        stop = int(np.searchsorted(times, ts_to, side="right"))
+        times = table["ts_recv"].cast(TIME).to_physical()
+        start = times.search_sorted(ts_from)
+        stop = times.search_sorted(ts_to, side="right")
         return table.slice(start, max(stop - start, 0)).lazy()
     is_plain = table.collect_schema()["ts_recv"] == TIME
     ts = pl.col("ts_recv") if is_plain else pl.col("ts_recv").cast(TIME)
