@@ -196,7 +196,7 @@ def within(table: pl.DataFrame | pl.LazyFrame, ts_from: int, ts_to: int) -> pl.L
     """Take the rows of a closed window; of a file only the row groups that may have some."""
     if isinstance(table, pl.DataFrame):
         times = table["ts_recv"].cast(TIME).to_physical()
-        start = times.search_sorted(ts_from)
+        start = times.search_sorted(ts_from, side="left")
         stop = times.search_sorted(ts_to, side="right")
         return table.slice(start, max(stop - start, 0)).lazy()
     is_plain = table.collect_schema()["ts_recv"] == TIME
@@ -310,7 +310,7 @@ class _Held:
         return not self._frame.is_empty()
 
     def take(self, until: int) -> pl.DataFrame:
-        before = int(self._frame["ts"].search_sorted(until))
+        before = int(self._frame["ts"].search_sorted(until, side="left"))
         taken, self._frame = self._frame[:before], self._frame[before:]
         return taken
 
