@@ -85,13 +85,9 @@ class TapeWriter:
         self._tail.name_wire(0, "")
         self._put = self._tail.append
         before = self._segments.manifest.segments
-        self.ts_before = max((s.ts_last or 0 for s in before), default=0) or None
         self._next_wire = 1 + max((s.last_wire for s in before), default=0)
         self._next_seq = self._first_seq
-        self.ts_before = max(
-            (s.ts_last for s in self._segments.manifest.segments if s.ts_last is not None),
-            default=None,
-        )
+        self.ts_before = max((s.ts_last for s in before if s.ts_last is not None), default=None)
         self._journal = Journal(self._segments, self._tail)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tape")
         self._job: Future[None] | None = None
