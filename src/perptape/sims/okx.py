@@ -155,7 +155,7 @@ def push(state: State, row: object, action: wire.Action = "") -> bytes:
     return msgspec.json.encode(wire.Push(arg=wire.Arg(stream, name), action=action, data=[row]))
 
 
-def side(contract: Contract, book: Levels) -> list[wire.Level[str, str]]:
+def side(contract: Contract, book: Levels) -> list[wire.Level]:
     """As many orders as the size makes up; none where it is 0."""
     tick, lot = contract.tick, contract.lot
     return [
@@ -164,7 +164,9 @@ def side(contract: Contract, book: Levels) -> list[wire.Level[str, str]]:
     ]
 
 
-def whole(contract: Contract, top: Top, ts_ns: int, depth: int) -> wire.Depth[str, str, str]:
+def whole(
+    contract: Contract, top: Top, ts_ns: int, depth: int
+) -> wire.Depth[list[wire.Level], str]:
     bids, asks = levels(contract, top, depth)
     return wire.Depth(
         side(contract, asks), side(contract, bids), str(ts_ns // MS), seqId=SEQ + top.update_id

@@ -21,6 +21,7 @@ from perptape.events import MS, NS, Book, Event, Funding, Mark, Quote, Trade
 from perptape.fees import fee_of
 from perptape.instruments import Instrument, canonical, perp_name, split_symbol, step
 from perptape.venues.venue import (
+    FRONT,
     Accepted,
     Alive,
     Complaint,
@@ -41,8 +42,9 @@ from perptape.venues.venue import (
 )
 
 DATA = b'"stream":"'
+QUOTE = b'"e":"bookTicker"'
 WORD = re.compile(rb'"e"\s*:\s*"(\w+)"')
-ENVELOPE = re.compile(rb'"stream"\s*:')
+ENVELOPE = b'"stream"'
 DEPTH = b"@depth"
 DEPTH_NAME = re.compile(r"[^@]+@depth(\d*)(?:@\d+ms)?")
 PARAMS = 50
@@ -61,9 +63,11 @@ DEPTH_PATH = "/fapi/v1/depth?symbol={symbol}&limit=1000"
 D = TypeVar("D")
 
 
-class BookTicker(
-    msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True, tag_field="e", tag="bookTicker"
-):
+class Said(msgspec.Struct, frozen=True, gc=False, tag_field="e"):
+    """What a stream says: ``e`` names it."""
+
+
+class BookTicker(Said, Generic[P, Q], kw_only=True, tag="bookTicker"):
     """Best bid and ask; sizes in coins."""
 
     u: Id
@@ -80,9 +84,7 @@ class BookTicker(
     st: int = USD_M
 
 
-class Depth(
-    msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True, tag_field="e", tag="depthUpdate"
-):
+class Depth(Said, Generic[P, Q], kw_only=True, tag="depthUpdate"):
     """What changed in a book, or its first levels: absolute sizes, 0 removes."""
 
     E: Ms
@@ -97,9 +99,7 @@ class Depth(
     st: int = USD_M
 
 
-class Execution(
-    msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True, tag_field="e", tag="trade"
-):
+class Execution(Said, Generic[P, Q], kw_only=True, tag="trade"):
     """One trade, or what the venue settled off its book (``X``)."""
 
     E: Ms
@@ -114,9 +114,7 @@ class Execution(
     st: int = USD_M
 
 
-class AggTrade(
-    msgspec.Struct, Generic[P, Q], frozen=True, kw_only=True, tag_field="e", tag="aggTrade"
-):
+class AggTrade(Said, Generic[P, Q], kw_only=True, tag="aggTrade"):
     """Trades of one taker at one price within 100 ms."""
 
     E: Ms
@@ -133,7 +131,7 @@ class AggTrade(
     st: int = USD_M
 
 
-class MarkPrice(msgspec.Struct, frozen=True, kw_only=True, tag_field="e", tag="markPriceUpdate"):
+class MarkPrice(Said, kw_only=True, tag="markPriceUpdate"):
     """Mark, index, and the running interval's funding rate, which a dated future has not."""
 
     E: Ms
@@ -148,7 +146,7 @@ class MarkPrice(msgspec.Struct, frozen=True, kw_only=True, tag_field="e", tag="m
     st: int = USD_M
 
 
-class Push(msgspec.Struct, Generic[D], frozen=True):
+class Push(msgspec.Struct, Generic[D], frozen=True, gc=False):
     """A frame of a combined stream."""
 
     stream: str
@@ -320,6 +318,8 @@ def control(payload: bytes) -> Control | None:
 
 
 def decode(payload: bytes) -> list[Event]:
+    if payload.find(QUOTE, 0, FRONT) >= 0:
+        return quotes(payload)
     found = WORD.search(payload)
     if found is None:
         heads.decode(payload)
@@ -329,22 +329,20 @@ def decode(payload: bytes) -> list[Event]:
 
 
 def _is_bare(payload: bytes) -> bool:
-    return ENVELOPE.search(payload) is None
+    return payload.find(ENVELOPE) < 0
 
 
 def quotes(payload: bytes) -> list[Event]:
-    is_bare = _is_bare(payload)
-    top = bare_quotes.decode(payload) if is_bare else quote_pushes.decode(payload).data
+    top = bare_quotes.decode(payload) if _is_bare(payload) else quote_pushes.decode(payload).data
     if top.st != USD_M:
         return []
-    bid, ask = _side(top.b, top.B), _side(top.a, top.A)
-    return [Quote(top.s, top.T * MS, top.E * MS, *bid, *ask, top.u)]
+    bid, bid_qty = (top.b, top.B) if top.b else _no_side(top.B)
+    ask, ask_qty = (top.a, top.A) if top.a else _no_side(top.A)
+    return [Quote(top.s, top.T * MS, top.E * MS, bid, bid_qty, ask, ask_qty, top.u)]
 
 
-def _side(price: float, qty: float) -> tuple[float | None, float | None]:
+def _no_side(qty: float) -> tuple[None, None]:
     """A side without orders can only be two zeros; no captured frame shows one."""
-    if price:
-        return price, qty
     if qty:
         raise ValueError("a size at a price of 0")
     return None, None

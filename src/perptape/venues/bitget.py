@@ -7,23 +7,22 @@ An update's ``pseq`` is the ``seq`` before it, not one less; 0 there says that t
 anew. One ``ticker`` tells marks and funding, but not the funding interval: that comes by REST.
 """
 
-import sys
 import zlib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import zip_longest
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from perptape import events
-from perptape.events import MS, NS, Event
+from perptape.events import MS, NS, Event, Quote
 from perptape.fees import fee_of
 from perptape.instruments import Instrument, canonical, perp_name, split_symbol, step
 from perptape.venues.venue import (
     Accepted,
     Alive,
+    Best,
     Complaint,
     Control,
     Heartbeat,
@@ -36,6 +35,7 @@ from perptape.venues.venue import (
     Price,
     Q,
     Qty,
+    Rate,
     Rejected,
     Topic,
     Venue,
@@ -46,6 +46,7 @@ DATA = b'"action":'
 ROWS_V1 = b'"data":[["'
 CHANNEL = b'"channel":"'
 BOOKS = CHANNEL + b'books"'
+QUOTE = b'{"action":"snapshot","arg":{"instType":"USDT-FUTURES","channel":"books1"'
 ARGS_BYTES = 4096
 ARGS = 50
 PING, PONG = b"ping", b"pong"
@@ -59,7 +60,6 @@ MARKET = "/api/v2/mix/market"
 Action = Literal["snapshot", "update"]
 Blank = Literal["", "-1", "null"] | None
 """How the venue spells that there is nothing to say; of prices and times also ``0``."""
-Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 A = TypeVar("A")
 """What a channel's action may be."""
 R = TypeVar("R")
@@ -68,7 +68,7 @@ T = TypeVar("T")
 """A time that the venue prints as a string: ``Ms`` when read, ``str`` when written."""
 
 
-class Arg(msgspec.Struct, frozen=True):
+class Arg(msgspec.Struct, frozen=True, gc=False):
     """What names a topic."""
 
     instType: str
@@ -85,11 +85,11 @@ class Echo(msgspec.Struct, frozen=True, omit_defaults=True):
     topic: str = ""
 
 
-class Book(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
+class Book(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True, gc=False):
     """Best ask and bid; a side without orders is ``[]``."""
 
-    asks: Annotated[list[tuple[P, Q]], Meta(max_length=1)]
-    bids: Annotated[list[tuple[P, Q]], Meta(max_length=1)]
+    asks: Best[tuple[P, Q]]
+    bids: Best[tuple[P, Q]]
     ts: T
     """The matching engine's time."""
     seq: Id | None = None
@@ -139,7 +139,7 @@ class Ticker(msgspec.Struct, Generic[Q, R, T], frozen=True, omit_defaults=True):
     """Open interest in coins; that it is one-sided is nowhere said, and is what we take it for."""
 
 
-class Push(msgspec.Struct, Generic[A, R], frozen=True, omit_defaults=True):
+class Push(msgspec.Struct, Generic[A, R], frozen=True, omit_defaults=True, gc=False):
     """A frame of data, keys in the venue's order."""
 
     action: A
@@ -312,6 +312,8 @@ def control(payload: bytes) -> Control | None:
 
 
 def decode(payload: bytes) -> list[Event]:
+    if payload.startswith(QUOTE):
+        return _quote(payload)
     read = READERS.get(_spelled(payload)) or READERS.get(_parsed(payload))
     return read(payload) if read else []
 
@@ -337,12 +339,10 @@ def _parsed(payload: bytes) -> str:
 def _quote(payload: bytes) -> list[Event]:
     push = bests.decode(payload)
     (book,) = push.data
-    bid_price, bid_qty = book.bids[0] if book.bids else (None, None)
-    ask_price, ask_qty = book.asks[0] if book.asks else (None, None)
-    symbol, ts_event, ts_send = push.arg.instId, book.ts * MS, _ns(push.ts)
-    return [
-        events.Quote(symbol, ts_event, ts_send, bid_price, bid_qty, ask_price, ask_qty, book.seq)
-    ]
+    bid, bid_qty = book.bids[0] if book.bids else (None, None)
+    ask, ask_qty = book.asks[0] if book.asks else (None, None)
+    symbol, ts_event, ts_send = push.arg.instId, book.ts * MS, push.ts * MS if push.ts else None
+    return [Quote(symbol, ts_event, ts_send, bid, bid_qty, ask, ask_qty, book.seq)]
 
 
 def _book(payload: bytes) -> list[Event]:

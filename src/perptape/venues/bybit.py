@@ -7,13 +7,11 @@ and nothing else; its open interest counts both sides. The pong's ``op`` stays `
 (matching engine) stands outside ``data``.
 """
 
-import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Generic, Literal
+from typing import Generic, Literal
 from urllib.parse import quote as percent
 
 import msgspec
-from msgspec import Meta
 
 from perptape.events import MS, NS, Book, Event, Funding, Mark, Quote, Trade
 from perptape.fees import fee_of
@@ -21,6 +19,7 @@ from perptape.instruments import Instrument, canonical, perp_name, split_symbol,
 from perptape.venues.venue import (
     Accepted,
     Alive,
+    Best,
     Complaint,
     Control,
     Heartbeat,
@@ -33,6 +32,7 @@ from perptape.venues.venue import (
     Price,
     Q,
     Qty,
+    Rate,
     Rejected,
     Topic,
     Venue,
@@ -40,6 +40,7 @@ from perptape.venues.venue import (
 
 DATA = b'"topic":"'
 BEGIN = b"{" + DATA
+QUOTE = BEGIN + b"orderbook.1."
 BOOKS = b"orderbook."
 DEPTHS = ("orderbook.50", "orderbook.200", "orderbook.1000", "orderbook.500")
 """500 is refused since 2025-09-11, and in older recordings."""
@@ -55,20 +56,19 @@ HISTORY = Poll(
 )
 """The rate that was paid; the last one shown before can differ from it."""
 SIDES = {"Buy": "buy", "Sell": "sell"}
-Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 
 
-class Top(msgspec.Struct, Generic[P, Q], frozen=True):
+class Top(msgspec.Struct, Generic[P, Q], frozen=True, gc=False):
     """Best bid and ask; a side without orders is ``[]``."""
 
     s: str
-    b: Annotated[list[tuple[P, Q]], Meta(max_length=1)]
-    a: Annotated[list[tuple[P, Q]], Meta(max_length=1)]
+    b: Best[tuple[P, Q]]
+    a: Best[tuple[P, Q]]
     u: Id
     seq: Id
 
 
-class TopPush(msgspec.Struct, Generic[P, Q], frozen=True, omit_defaults=True):
+class TopPush(msgspec.Struct, Generic[P, Q], frozen=True, omit_defaults=True, gc=False):
     """A frame of ``orderbook.1``, keys in the venue's order."""
 
     topic: str
@@ -316,7 +316,7 @@ def _refusal(answer: Answer) -> Control:
 
 
 def decode(payload: bytes) -> list[Event]:
-    read = _reader(payload)
+    read = _quote if payload.startswith(QUOTE) else _reader(payload)
     return [] if read is None else read(payload)
 
 
@@ -332,10 +332,10 @@ def _reader(payload: bytes) -> Callable[[bytes], list[Event]] | None:
 def _quote(payload: bytes) -> list[Event]:
     push = tops.decode(payload)
     top = push.data
-    bid_price, bid_qty = top.b[0] if top.b else (None, None)
-    ask_price, ask_qty = top.a[0] if top.a else (None, None)
-    ts_event = _ns(push.cts)
-    return [Quote(top.s, ts_event, push.ts * MS, bid_price, bid_qty, ask_price, ask_qty, top.u)]
+    bid, bid_qty = top.b[0] if top.b else (None, None)
+    ask, ask_qty = top.a[0] if top.a else (None, None)
+    ts_event = None if push.cts is None else push.cts * MS
+    return [Quote(top.s, ts_event, push.ts * MS, bid, bid_qty, ask, ask_qty, top.u)]
 
 
 def _book(payload: bytes) -> list[Event]:

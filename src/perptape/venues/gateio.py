@@ -9,7 +9,6 @@ through all of them.
 """
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Generic, Literal, TypeVar
@@ -21,6 +20,7 @@ from perptape.events import MS, NS, Book, Event, Funding, Mark, Quote, Trade
 from perptape.fees import fee_of
 from perptape.instruments import BASE, QUOTE, Instrument, canonical, step
 from perptape.venues.venue import (
+    FRONT,
     Accepted,
     Alive,
     Complaint,
@@ -37,6 +37,7 @@ from perptape.venues.venue import (
     Price,
     Q,
     Qty,
+    Rate,
     Rejected,
     Topic,
     Venue,
@@ -45,7 +46,8 @@ from perptape.venues.venue import (
 QUOTES, TRADES, TICKERS = "futures.book_ticker", "futures.trades", "futures.tickers"
 OBU, UPDATES = "futures.obu", "futures.order_book_update"
 FORMS = (f"{UPDATES}.100ms.100", f"{UPDATES}.20ms.20")  # interval and levels, as they are asked for
-CHANNEL = re.compile(rb'"channel":"(futures\.[a-z_]+)"')
+TOP = b'"channel":"futures.book_ticker","event":"update"'
+CHANNEL = re.compile(rb'"channel":"(futures\.[a-z_]+)","event":"update"')
 BOOK_FRAME = re.compile(rb'"channel":"futures\.(?:obu|order_book_update)"')
 UPDATE = b'"event":"update"'
 SYSTEM = b'"futures.system"'
@@ -60,13 +62,12 @@ R = TypeVar("R")
 """What a channel says."""
 S = TypeVar("S")
 """A number with a sign, in a wire type."""
-Signed = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Seconds = Annotated[int, Meta(ge=0, le=(2**63 - 1) // NS)]
 Fraction = Annotated[float, Meta(ge=0, le=2**63 / NS - 1)]
 """Seconds with the milliseconds behind the point, as REST tells time."""
 
 
-class Push(msgspec.Struct, Generic[R], frozen=True, kw_only=True, omit_defaults=True):
+class Push(msgspec.Struct, Generic[R], frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A frame of data, keys in the venue's order."""
 
     time: int = 0
@@ -77,7 +78,7 @@ class Push(msgspec.Struct, Generic[R], frozen=True, kw_only=True, omit_defaults=
     result: R
 
 
-class BookTicker(msgspec.Struct, Generic[P, Q], frozen=True):
+class BookTicker(msgspec.Struct, Generic[P, Q], frozen=True, gc=False):
     """Best bid and ask; a side without orders has the price ``""`` and the size 0."""
 
     t: Ms
@@ -282,8 +283,8 @@ heads = msgspec.json.Decoder(Head)
 quotes = msgspec.json.Decoder(Push[BookTicker[Price, Qty]], strict=False)
 depths = msgspec.json.Decoder(Push[Depth[Price, Qty]], strict=False)
 updates = msgspec.json.Decoder(Push[Update[Price, Qty]], strict=False)
-prints = msgspec.json.Decoder(Push[list[Print[Price, Signed]]], strict=False)
-tickers = msgspec.json.Decoder(Push[list[Ticker[Qty, Signed]]], strict=False)
+prints = msgspec.json.Decoder(Push[list[Print[Price, Rate]]], strict=False)
+tickers = msgspec.json.Decoder(Push[list[Ticker[Qty, Rate]]], strict=False)
 bases = msgspec.json.Decoder(RestBook[Price, Qty], strict=False)
 places = msgspec.json.Decoder(Push[Place])
 answers = msgspec.json.Decoder(Answer)
@@ -291,7 +292,7 @@ pongs = msgspec.json.Decoder(Pong)
 contracts = msgspec.json.Decoder(list[Contract] | Refusal)
 traded = msgspec.json.Decoder(list[Traded], strict=False)
 terms = msgspec.json.Decoder(Terms, strict=False)
-payments = msgspec.json.Decoder(list[Paid[Signed]], strict=False)
+payments = msgspec.json.Decoder(list[Paid[Rate]], strict=False)
 
 
 def topic(channel: str, stream: str, symbol: str) -> Topic:
@@ -379,7 +380,9 @@ def link(payload: bytes) -> Link | None:
 
 
 def decode(payload: bytes) -> list[Event]:
-    found = CHANNEL.search(payload) if UPDATE in payload else None
+    if payload.find(TOP, 0, FRONT) >= 0:
+        return _quote(payload)
+    found = CHANNEL.search(payload)
     if found is not None:
         read = READERS.get(found[1].decode())
     else:
@@ -394,10 +397,10 @@ def _quote(payload: bytes) -> list[Event]:
     top = push.result
     if top.t == 0:
         return []
-    bid_price, bid_qty = (top.b, top.B) if top.b else (None, None)
-    ask_price, ask_qty = (top.a, top.A) if top.a else (None, None)
-    ts_event, ts_send = top.t * MS, _ns(push.time_ms)
-    return [Quote(top.s, ts_event, ts_send, bid_price, bid_qty, ask_price, ask_qty, top.u)]
+    bid, bid_qty = (top.b, top.B) if top.b else (None, None)
+    ask, ask_qty = (top.a, top.A) if top.a else (None, None)
+    ts_event, ts_send = top.t * MS, push.time_ms * MS or None
+    return [Quote(top.s, ts_event, ts_send, bid, bid_qty, ask, ask_qty, top.u)]
 
 
 def _ns(ms: int) -> int | None:

@@ -8,17 +8,16 @@ the match id again, in ``step0`` the time in seconds.
 """
 
 import re
-import sys
 from collections.abc import Sequence
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from perptape.events import MS, NS, Book, Event, Funding, Mark, Quote, Trade
 from perptape.fees import fee_of
 from perptape.instruments import Instrument, canonical, step
 from perptape.venues.venue import (
+    FRONT,
     Accepted,
     Alive,
     Complaint,
@@ -33,12 +32,14 @@ from perptape.venues.venue import (
     Poll,
     Price,
     Qty,
+    Rate,
     Rejected,
     Topic,
     Venue,
 )
 
 BEGIN = b'{"ch":"market.'  # of every data frame of the two market sockets
+QUOTE = b'.bbo","ts":'
 DATA = b'"tick":'
 NOTIFY = b'"op":"notify"'
 HIGH_FREQ = b'.high_freq"'
@@ -66,7 +67,6 @@ HOUR_MS = 3_600_000
 
 Level = tuple[Price, Qty]
 Side = list[Level] | None
-Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 L = TypeVar("L")
 """A side of a book: ``Side`` when read, ``msgspec.Raw`` when written, or not looked into."""
 R = TypeVar("R")
@@ -76,7 +76,7 @@ D = TypeVar("D")
 """A row of REST."""
 
 
-class Bbo(msgspec.Struct, frozen=True):
+class Bbo(msgspec.Struct, frozen=True, gc=False):
     """Best bid and ask, ``[price, contracts]``; a side without orders is ``null``."""
 
     mrid: Id
@@ -88,7 +88,7 @@ class Bbo(msgspec.Struct, frozen=True):
     ch: str
 
 
-class BboPush(msgspec.Struct, frozen=True):
+class BboPush(msgspec.Struct, frozen=True, gc=False):
     """A frame of ``bbo``, keys in the venue's order."""
 
     ch: str
@@ -401,6 +401,8 @@ def link(payload: bytes) -> Link | None:
 
 def decode(payload: bytes) -> list[Event]:
     if payload.startswith(BEGIN):
+        if payload.find(QUOTE, 0, FRONT) >= 0:
+            return _bbo(payload)
         name = payload[len(BEGIN) : payload.find(b'"', len(BEGIN))].decode()
     else:
         head = heads.decode(payload)
@@ -414,14 +416,10 @@ def decode(payload: bytes) -> list[Event]:
 def _bbo(payload: bytes) -> list[Event]:
     push = bbos.decode(payload)
     tick = push.tick
-    ts_event, ts_send = tick.ts * MS, push.ts * MS
-    bid_price, bid_qty = tick.bid or (None, None)
-    ask_price, ask_qty = tick.ask or (None, None)
-    return [
-        Quote(
-            _symbol(push.ch), ts_event, ts_send, bid_price, bid_qty, ask_price, ask_qty, tick.mrid
-        )
-    ]
+    symbol, ts_event, ts_send = _symbol(push.ch), tick.ts * MS, push.ts * MS
+    bid, bid_qty = tick.bid or (None, None)
+    ask, ask_qty = tick.ask or (None, None)
+    return [Quote(symbol, ts_event, ts_send, bid, bid_qty, ask, ask_qty, tick.mrid)]
 
 
 def _step0(payload: bytes) -> list[Event]:

@@ -7,7 +7,6 @@ name says, which for ``kPEPE`` is a thousand. Times are those of the block; no o
 """
 
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -31,13 +30,14 @@ from perptape.venues.venue import (
     Price,
     Q,
     Qty,
+    Rate,
     Rejected,
     Topic,
     Venue,
 )
 
-DATA = (b'{"channel":"bbo"', b'{"channel":"l2Book"', b'{"channel":"trades"',
-        b'{"channel":"activeAssetCtx"')  # fmt: skip
+QUOTE = b'{"channel":"bbo"'
+DATA = (QUOTE, b'{"channel":"l2Book"', b'{"channel":"trades"', b'{"channel":"activeAssetCtx"')
 FAST = ".fast"
 ASKED = re.compile(r'"type": ?"(\w+)", ?"coin": ?"([^"]+)"')
 IS_FAST = re.compile(r'"fast": ?true')
@@ -50,7 +50,6 @@ INFO = "/info"
 
 D = TypeVar("D")
 R = TypeVar("R")
-Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -77,14 +76,14 @@ class Head(msgspec.Struct, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class Push(msgspec.Struct, Generic[D], frozen=True):
+class Push(msgspec.Struct, Generic[D], frozen=True, gc=False):
     """A frame as it is written, keys in the venue's order."""
 
     channel: str
     data: D
 
 
-class Level(msgspec.Struct, Generic[P, Q], frozen=True):
+class Level(msgspec.Struct, Generic[P, Q], frozen=True, gc=False):
     """A price, its size, and the number of orders."""
 
     px: P
@@ -92,7 +91,7 @@ class Level(msgspec.Struct, Generic[P, Q], frozen=True):
     n: int
 
 
-class Bbo(msgspec.Struct, Generic[P, Q], frozen=True):
+class Bbo(msgspec.Struct, Generic[P, Q], frozen=True, gc=False):
     """Best bid and ask; a side without orders is ``null``, or the last one is left out."""
 
     coin: str
@@ -172,6 +171,7 @@ class Day(msgspec.Struct, frozen=True):
 
 heads = msgspec.json.Decoder(Head)
 bbos = msgspec.json.Decoder(Bbo[Price, Qty], strict=False)
+bbo_pushes = msgspec.json.Decoder(Push[Bbo[Price, Qty]], strict=False)
 books = msgspec.json.Decoder(L2Book[Price, Qty], strict=False)
 fills = msgspec.json.Decoder(list[Fill[Price, Qty]], strict=False)
 ctxs = msgspec.json.Decoder(ActiveAssetCtx[Ctx[Price, Qty, Rate]], strict=False)
@@ -239,17 +239,22 @@ def _refusal(reason: str) -> Control:
 
 
 def decode(payload: bytes) -> list[Event]:
+    if payload.startswith(QUOTE):
+        return _quote(bbo_pushes.decode(payload).data)
     head = heads.decode(payload)
     read = READERS.get(head.channel)
     return [] if read is None else read(head.data)
 
 
-def _quote(data: msgspec.Raw) -> list[Event]:
-    said = bbos.decode(data)
-    bid, ask = (*said.bbo, None, None)[:2]
-    bid_price, bid_qty = (bid.px, bid.sz) if bid else (None, None)
-    ask_price, ask_qty = (ask.px, ask.sz) if ask else (None, None)
-    return [Quote(said.coin, said.time * MS, None, bid_price, bid_qty, ask_price, ask_qty, None)]
+def _bbo(data: msgspec.Raw) -> list[Event]:
+    return _quote(bbos.decode(data))
+
+
+def _quote(said: Bbo[float, float]) -> list[Event]:
+    best_bid, best_ask = said.bbo if len(said.bbo) > 1 else (*said.bbo, None, None)[:2]
+    bid, bid_qty = (best_bid.px, best_bid.sz) if best_bid else (None, None)
+    ask, ask_qty = (best_ask.px, best_ask.sz) if best_ask else (None, None)
+    return [Quote(said.coin, said.time * MS, None, bid, bid_qty, ask, ask_qty, None)]
 
 
 def _book(data: msgspec.Raw) -> list[Event]:
@@ -277,7 +282,7 @@ def _ctx(data: msgspec.Raw) -> list[Event]:
 
 
 READERS: Mapping[str, Callable[[msgspec.Raw], list[Event]]] = {
-    "bbo": _quote,
+    "bbo": _bbo,
     "l2Book": _book,
     "trades": _trades,
     "activeAssetCtx": _ctx,

@@ -7,22 +7,22 @@ frame says when it was sent. An index is named without the swap's ending: ``BTC-
 """
 
 import re
-import sys
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from perptape.events import MS, NS, Book, Event, Funding, Mark, Quote, Trade
 from perptape.fees import fee_of
 from perptape.instruments import Instrument, canonical, step
 from perptape.venues.venue import (
+    FRONT,
     Accepted,
     Alive,
+    Best,
     Complaint,
     Control,
     Heartbeat,
@@ -36,6 +36,7 @@ from perptape.venues.venue import (
     Price,
     Q,
     Qty,
+    Rate,
     Rejected,
     Topic,
     Venue,
@@ -44,6 +45,7 @@ from perptape.venues.venue import (
 BBO, BOOKS, BOOKS5, TRADES = "bbo-tbt", "books", "books5", "trades"
 MARK, INDEX, INTEREST, FUNDING = "mark-price", "index-tickers", "open-interest", "funding-rate"
 DATA = b'"data":['
+QUOTE = b'{"arg":{"channel":"bbo-tbt",'
 DEPTH = b'"channel":"books'
 PING, PONG = b"ping", b"pong"
 SWAP = "-SWAP"
@@ -57,26 +59,27 @@ HOUR_NS = 3600 * NS
 CHECKED_LEVELS = 25
 HISTORY = "funding_history"
 
+S = TypeVar("S")
+"""A side of a book."""
 T = TypeVar("T")
 """A time that the venue prints as a string: ``Ms`` when read, ``str`` when written."""
 R = TypeVar("R")
 """A rate in a wire type: ``Rate`` when read, ``str`` when written."""
 D = TypeVar("D")
 """What a frame tells: rows of its channel."""
-Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Blank = Literal[""]
 Side = Literal["buy", "sell"]
 Action = Literal["snapshot", "update", ""]
 
 
-class Arg(msgspec.Struct, frozen=True, omit_defaults=True):
+class Arg(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What names a topic."""
 
     channel: str = ""
     instId: str = ""
 
 
-class Push(msgspec.Struct, Generic[D], frozen=True, omit_defaults=True, kw_only=True):
+class Push(msgspec.Struct, Generic[D], frozen=True, omit_defaults=True, kw_only=True, gc=False):
     """A frame of data."""
 
     arg: Arg
@@ -94,20 +97,27 @@ class Head(msgspec.Struct, frozen=True):
     event: str = ""
 
 
-class Level(msgspec.Struct, Generic[P, Q], frozen=True, array_like=True, gc=False):
+class Priced(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is read of a :class:`Level`."""
+
+    px: Price
+    sz: Qty
+
+
+class Level(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A price of a book; the third place is deprecated, the fourth counts its orders."""
 
-    px: P
-    sz: Q
+    px: str
+    sz: str
     liquidated: str = "0"
     orders: str = "0"
 
 
-class Depth(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
+class Depth(msgspec.Struct, Generic[S, T], frozen=True, omit_defaults=True, gc=False):
     """A book, its best level or its changes; a side without orders is ``[]``."""
 
-    asks: list[Level[P, Q]]
-    bids: list[Level[P, Q]]
+    asks: S
+    bids: S
     ts: T
     """When the state was made."""
     checksum: int | None = None
@@ -247,7 +257,8 @@ heads = msgspec.json.Decoder(Head)
 placed = msgspec.json.Decoder(Placed, strict=False)
 answers = msgspec.json.Decoder(Answer, strict=False)
 rests = msgspec.json.Decoder(Rest)
-depths = msgspec.json.Decoder(Push[tuple[Depth[Price, Qty, Ms]]], strict=False)
+depths = msgspec.json.Decoder(Push[tuple[Depth[list[Priced], Ms]]], strict=False)
+tops = msgspec.json.Decoder(Push[tuple[Depth[Best[Priced], Ms]]], strict=False)
 deals = msgspec.json.Decoder(Push[list[Deal[Price, Qty, Ms]]], strict=False)
 gauges = msgspec.json.Decoder(Push[list[Gauge[Price, Qty, Ms]]], strict=False)
 funding_rates = msgspec.json.Decoder(Push[list[FundingRate[Rate, Ms]]], strict=False)
@@ -322,6 +333,8 @@ def link(payload: bytes) -> Link | None:
 
 
 def decode(payload: bytes) -> list[Event]:
+    if payload.startswith(QUOTE) and payload.find(DATA, 0, FRONT) >= 0:
+        return _quote(payload)
     if payload == PONG:
         return []
     head = heads.decode(payload)
@@ -330,17 +343,11 @@ def decode(payload: bytes) -> list[Event]:
 
 
 def _quote(payload: bytes) -> list[Event]:
-    push = depths.decode(payload)
+    push = tops.decode(payload)
     (top,) = push.data
-    (bid_price, bid_qty), (ask_price, ask_qty) = _best(top.bids), _best(top.asks)
-    symbol, ts_event = push.arg.instId, top.ts * MS
-    return [Quote(symbol, ts_event, None, bid_price, bid_qty, ask_price, ask_qty, top.seqId)]
-
-
-def _best(side: list[Level[float, float]]) -> tuple[float, float] | tuple[None, None]:
-    if len(side) > 1:
-        raise ValueError("more than the best price in bbo-tbt")
-    return (side[0].px, side[0].sz) if side else (None, None)
+    bid, bid_qty = (top.bids[0].px, top.bids[0].sz) if top.bids else (None, None)
+    ask, ask_qty = (top.asks[0].px, top.asks[0].sz) if top.asks else (None, None)
+    return [Quote(push.arg.instId, top.ts * MS, None, bid, bid_qty, ask, ask_qty, top.seqId)]
 
 
 def _book(payload: bytes) -> list[Event]:

@@ -13,14 +13,23 @@ from perptape.instruments import Instrument
 # What a number on a wire may be; the parser refuses the rest (NaN, 1e400, a price of zero).
 Price = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 Qty = Annotated[float, Meta(ge=0, le=sys.float_info.max)]
+Rate = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Ms = Annotated[int, Meta(ge=0, le=(2**63 - 1) // 1_000_000)]
 """Milliseconds since 1970, so that nanoseconds fit into 64 bits."""
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+FRONT = 128
+"""Among so many of its first bytes a frame says which it is, as venues usually spell it. What is
+found there by its bytes needs no parser to tell; ``find``, for ``in`` costs more."""
 
 P = TypeVar("P")
 """A price in a wire type: ``Price`` when read, ``str`` when written as the venue writes it."""
 Q = TypeVar("Q")
 """A quantity in a wire type: ``Qty`` when read, ``str`` or ``int`` when written."""
+L = TypeVar("L")
+"""A level of a book."""
+Best = Annotated[list[L], Meta(max_length=1)]
+"""A side of which the best level is told, or that there is none."""
 
 
 class Topic(msgspec.Struct, frozen=True):
