@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from perptape.chain import Chain, Verdict
 from perptape.events import MS, NS, Book, Funding, Mark, Quote, Trade
 from perptape.venues import bitget as wire
-from perptape.venues.bitget import ARGS, ARGS_BYTES, BITGET, FAMILY, checksum
-from perptape.venues.venue import Accepted, Alive, Complaint, Link, Rejected
+from perptape.venues.bitget import ARGS, ARGS_BYTES, BITGET, FAMILY
+from perptape.venues.venue import Accepted, Alive, Complaint, Link, Rejected, checksum
 
 ARG = b'{"instType":"USDT-FUTURES","channel":"books1","instId":"ABCUSDT"}'
 T1, T2 = 1_700_000_000_001, 1_700_000_000_004

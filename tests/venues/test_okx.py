@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from perptape.chain import Chain, Verdict
 from perptape.events import MS, NS, Book, Funding, Mark, Quote, Trade
 from perptape.venues import okx
-from perptape.venues.okx import OKX, checksum
-from perptape.venues.venue import Accepted, Alive, Complaint, Leaving, Link, Rejected
+from perptape.venues.okx import OKX
+from perptape.venues.venue import Accepted, Alive, Complaint, Leaving, Link, Rejected, checksum
 
 T1 = 1_700_000_000_001
 SWAP = "ABC-USDT-SWAP"

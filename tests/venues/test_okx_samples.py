@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from perptape.events import MS, NS, Book, Mark, Quote, Trade
-from perptape.venues.okx import OKX, checksum
-from perptape.venues.venue import Accepted
+from perptape.venues.okx import OKX
+from perptape.venues.venue import Accepted, checksum
 
 
 def lines(shared, name):

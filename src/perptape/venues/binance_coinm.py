@@ -17,7 +17,7 @@ BARE = b'"e":"bookTicker"'
 SYMBOL = re.compile(r"([A-Z0-9]{1,32})(USD)_PERP")
 
 
-class BookTicker(msgspec.Struct, frozen=True):
+class BookTicker(msgspec.Struct, frozen=True, gc=False):
     """Best bid and ask; sizes in contracts."""
 
     u: Id
@@ -32,7 +32,7 @@ class BookTicker(msgspec.Struct, frozen=True):
     """Sending time."""
 
 
-class Push(msgspec.Struct, frozen=True):
+class Push(msgspec.Struct, frozen=True, gc=False):
     """A frame of a combined stream."""
 
     stream: str
@@ -52,9 +52,10 @@ tickers = msgspec.json.Decoder(BookTicker, strict=False)
 
 
 def decode(payload: bytes) -> list[Event]:
-    if STREAM in payload and ENVELOPE in payload:
+    is_bare = payload.find(ENVELOPE) < 0
+    if not is_bare and payload.find(STREAM) >= 0:
         return _quotes(pushes.decode(payload).data)
-    if BARE in payload and ENVELOPE not in payload:
+    if is_bare and payload.find(BARE) >= 0:
         return _quotes(tickers.decode(payload))
     head = heads.decode(payload)
     if isinstance(head, list):  # an all-market array of another channel

@@ -15,7 +15,7 @@ STREAM = b'@bookTicker"'
 QUOTES = ("USDT", "USDC", "FDUSD", "TUSD", "BUSD", "USD1", "EUR", "TRY", "BTC", "ETH", "BNB")
 
 
-class BookTicker(msgspec.Struct, frozen=True):
+class BookTicker(msgspec.Struct, frozen=True, gc=False):
     """Best bid and ask; sizes in coins."""
 
     u: Id
@@ -26,7 +26,7 @@ class BookTicker(msgspec.Struct, frozen=True):
     A: Qty
 
 
-class Push(msgspec.Struct, frozen=True):
+class Push(msgspec.Struct, frozen=True, gc=False):
     """A frame of a combined stream."""
 
     stream: str
@@ -48,7 +48,7 @@ tickers = msgspec.json.Decoder(BookTicker, strict=False)
 
 
 def decode(payload: bytes) -> list[Event]:
-    if STREAM in payload and ENVELOPE in payload:
+    if payload.find(STREAM) >= 0 and payload.find(ENVELOPE) >= 0:
         return [_quote(pushes.decode(payload).data)]
     head = heads.decode(payload)
     if isinstance(head, list):  # an all-market array of another channel

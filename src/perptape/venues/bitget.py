@@ -7,10 +7,9 @@ An update's ``pseq`` is the ``seq`` before it, not one less; 0 there says that t
 anew. One ``ticker`` tells marks and funding, but not the funding interval: that comes by REST.
 """
 
-import zlib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from itertools import zip_longest
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -53,7 +52,6 @@ PING, PONG = b"ping", b"pong"
 OK = "00000"
 BEGUN_ANEW = -1
 """Follows no state there is: of an update with ``pseq`` 0, after which only a snapshot helps."""
-CHECKED_LEVELS = 25
 RATES, PAID = "funding_rate", "funding_history"
 MARKET = "/api/v2/mix/market"
 
@@ -110,7 +108,7 @@ class Depth(msgspec.Struct, Generic[P, Q, T], frozen=True, omit_defaults=True):
     pseq: Id | None = None
     """Of an update, the ``seq`` that it follows; 0: the server began anew. Absent until 2025."""
     checksum: int | None = None
-    """See :func:`checksum`; sent until 2025."""
+    """See :func:`perptape.venues.venue.checksum`; of updates until 2025, 0 elsewhere."""
 
 
 class Trade(msgspec.Struct, Generic[P, Q, T], frozen=True):
@@ -261,17 +259,8 @@ def topic(channel: str, stream: str, symbol: str) -> Topic:
     return Topic(channel, stream, symbol, f"{stream}.{symbol}", marks)
 
 
-def subscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
+def _requests(op: str, topics: Sequence[Topic], ts: int) -> list[bytes]:
     del ts
-    return _requests("subscribe", topics)
-
-
-def unsubscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
-    del ts
-    return _requests("unsubscribe", topics)
-
-
-def _requests(op: str, topics: Sequence[Topic]) -> list[bytes]:
     batches: list[list[Arg]] = [[]]
     size = 0
     for topic in topics:
@@ -283,6 +272,10 @@ def _requests(op: str, topics: Sequence[Topic]) -> list[bytes]:
         batches[-1].append(arg)
         size += arg_bytes
     return [msgspec.json.encode(Request(op, args)) for args in batches if args]
+
+
+subscribe = partial(_requests, "subscribe")
+unsubscribe = partial(_requests, "unsubscribe")
 
 
 def ping(ts: int) -> bytes:
@@ -430,17 +423,6 @@ def link(payload: bytes) -> Link | None:
     is_snapshot = push.action == "snapshot"
     follows = None if is_snapshot else _follows(place.pseq)
     return Link(f"books.{push.arg.instId}", is_snapshot, place.seq, follows)
-
-
-def checksum(bids: Sequence[tuple[str, str]], asks: Sequence[tuple[str, str]]) -> int:
-    """What ``books`` said of a book until 2025: a signed CRC-32 of its best levels as printed.
-
-    0 stood where none was computed, on snapshots and on the other channels.
-    """
-    sides = zip_longest(bids[:CHECKED_LEVELS], asks[:CHECKED_LEVELS])
-    texts = [text for pair in sides for level in pair if level for text in level]
-    crc = zlib.crc32(":".join(texts).encode())
-    return crc - 2**32 if crc >= 2**31 else crc
 
 
 def instrument_name(symbol: str) -> str | None:

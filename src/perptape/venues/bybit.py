@@ -8,6 +8,7 @@ and nothing else; its open interest counts both sides. The pong's ``op`` stays `
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Generic, Literal
 from urllib.parse import quote as percent
 
@@ -272,19 +273,14 @@ def topic(channel: str, stream: str, symbol: str) -> Topic:
     return Topic(channel, stream, symbol, key, (f'"topic":"{key}"'.encode(),))
 
 
-def subscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
+def _ask(op: str, topics: Sequence[Topic], ts: int) -> list[bytes]:
     del ts
-    return _ask("subscribe", topics)
-
-
-def unsubscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
-    del ts
-    return _ask("unsubscribe", topics)
-
-
-def _ask(op: str, topics: Sequence[Topic]) -> list[bytes]:
     keys = dict.fromkeys(topic.key for topic in topics)  # marks and funding are one topic
     return [msgspec.json.encode(Request(op, req_id=key, args=(key,))) for key in keys]
+
+
+subscribe = partial(_ask, "subscribe")
+unsubscribe = partial(_ask, "unsubscribe")
 
 
 def ping(ts: int) -> bytes:

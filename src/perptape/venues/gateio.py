@@ -10,6 +10,7 @@ through all of them.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Generic, Literal, TypeVar
 
@@ -309,14 +310,6 @@ def _asked(stream: str, symbol: str) -> tuple[str, tuple[str, ...]]:
     return channel, (f"ob.{symbol}.{form[0]}",) if channel == OBU else (symbol, *form)
 
 
-def subscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
-    return _requests("subscribe", topics, ts)
-
-
-def unsubscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
-    return _requests("unsubscribe", topics, ts)
-
-
 def _requests(event: str, topics: Sequence[Topic], ts: int) -> list[bytes]:
     asked = (_asked(topic.stream, topic.symbol) for topic in topics)
     return [
@@ -325,6 +318,10 @@ def _requests(event: str, topics: Sequence[Topic], ts: int) -> list[bytes]:
         )
         for number, (channel, payload) in enumerate(asked, start=1)
     ]
+
+
+subscribe = partial(_requests, "subscribe")
+unsubscribe = partial(_requests, "unsubscribe")
 
 
 def ping(ts: int) -> bytes:

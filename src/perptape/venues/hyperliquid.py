@@ -8,6 +8,7 @@ name says, which for ``kPEPE`` is a thousand. Times are those of the block; no o
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
@@ -77,7 +78,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Push(msgspec.Struct, Generic[D], frozen=True, gc=False):
-    """A frame as it is written, keys in the venue's order."""
+    """A frame of data, keys in the venue's order."""
 
     channel: str
     data: D
@@ -170,11 +171,10 @@ class Day(msgspec.Struct, frozen=True):
 
 
 heads = msgspec.json.Decoder(Head)
-bbos = msgspec.json.Decoder(Bbo[Price, Qty], strict=False)
-bbo_pushes = msgspec.json.Decoder(Push[Bbo[Price, Qty]], strict=False)
-books = msgspec.json.Decoder(L2Book[Price, Qty], strict=False)
-fills = msgspec.json.Decoder(list[Fill[Price, Qty]], strict=False)
-ctxs = msgspec.json.Decoder(ActiveAssetCtx[Ctx[Price, Qty, Rate]], strict=False)
+bbos = msgspec.json.Decoder(Push[Bbo[Price, Qty]], strict=False)
+books = msgspec.json.Decoder(Push[L2Book[Price, Qty]], strict=False)
+fills = msgspec.json.Decoder(Push[list[Fill[Price, Qty]]], strict=False)
+ctxs = msgspec.json.Decoder(Push[ActiveAssetCtx[Ctx[Price, Qty, Rate]]], strict=False)
 days = msgspec.json.Decoder(tuple[Universe, list[Day]], strict=False)
 payments = msgspec.json.Decoder(list[Paid[Rate]], strict=False)
 echoes = msgspec.json.Decoder(Request)
@@ -188,14 +188,13 @@ def topic(channel: str, stream: str, symbol: str) -> Topic:
     return Topic(channel, stream, symbol, f"{stream}.{symbol}", marks)
 
 
-def subscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
+def _requests(method: str, topics: Sequence[Topic], ts: int) -> list[bytes]:
     del ts
-    return [_request("subscribe", topic) for topic in topics]
+    return [_request(method, topic) for topic in topics]
 
 
-def unsubscribe(topics: Sequence[Topic], ts: int) -> list[bytes]:
-    del ts
-    return [_request("unsubscribe", topic) for topic in topics]
+subscribe = partial(_requests, "subscribe")
+unsubscribe = partial(_requests, "unsubscribe")
 
 
 def _request(method: str, topic: Topic) -> bytes:
@@ -240,38 +239,34 @@ def _refusal(reason: str) -> Control:
 
 def decode(payload: bytes) -> list[Event]:
     if payload.startswith(QUOTE):
-        return _quote(bbo_pushes.decode(payload).data)
-    head = heads.decode(payload)
-    read = READERS.get(head.channel)
-    return [] if read is None else read(head.data)
+        return _quote(payload)
+    read = READERS.get(heads.decode(payload).channel)
+    return [] if read is None else read(payload)
 
 
-def _bbo(data: msgspec.Raw) -> list[Event]:
-    return _quote(bbos.decode(data))
-
-
-def _quote(said: Bbo[float, float]) -> list[Event]:
+def _quote(payload: bytes) -> list[Event]:
+    said = bbos.decode(payload).data
     best_bid, best_ask = said.bbo if len(said.bbo) > 1 else (*said.bbo, None, None)[:2]
     bid, bid_qty = (best_bid.px, best_bid.sz) if best_bid else (None, None)
     ask, ask_qty = (best_ask.px, best_ask.sz) if best_ask else (None, None)
     return [Quote(said.coin, said.time * MS, None, bid, bid_qty, ask, ask_qty, None)]
 
 
-def _book(data: msgspec.Raw) -> list[Event]:
-    said = books.decode(data)
+def _book(payload: bytes) -> list[Event]:
+    said = books.decode(payload).data
     bids, asks = ([(level.px, level.sz) for level in side] for side in said.levels)
     return [Book(said.coin, said.time * MS, None, bids, asks, is_snapshot=True)]
 
 
-def _trades(data: msgspec.Raw) -> list[Event]:
+def _trades(payload: bytes) -> list[Event]:
     return [
         Trade(fill.coin, fill.time * MS, None, fill.px, fill.sz, SIDES[fill.side], str(fill.tid))
-        for fill in fills.decode(data)
+        for fill in fills.decode(payload).data
     ]
 
 
-def _ctx(data: msgspec.Raw) -> list[Event]:
-    said = ctxs.decode(data)
+def _ctx(payload: bytes) -> list[Event]:
+    said = ctxs.decode(payload).data
     ctx = said.ctx
     found: list[Event] = []
     if (ctx.markPx, ctx.oraclePx, ctx.openInterest) != (None, None, None):
@@ -281,8 +276,8 @@ def _ctx(data: msgspec.Raw) -> list[Event]:
     return found
 
 
-READERS: Mapping[str, Callable[[msgspec.Raw], list[Event]]] = {
-    "bbo": _bbo,
+READERS: Mapping[str, Callable[[bytes], list[Event]]] = {
+    "bbo": _quote,
     "l2Book": _book,
     "trades": _trades,
     "activeAssetCtx": _ctx,

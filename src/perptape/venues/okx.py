@@ -7,10 +7,8 @@ frame says when it was sent. An index is named without the swap's ending: ``BTC-
 """
 
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import zip_longest
 from typing import Generic, Literal, TypeVar
 
 import msgspec
@@ -56,7 +54,6 @@ LEAVING = "64008"
 ARGS = 400  # in one request, which may have 64 KB; and 480 requests an hour are allowed
 OK = "0"
 HOUR_NS = 3600 * NS
-CHECKED_LEVELS = 25
 HISTORY = "funding_history"
 
 S = TypeVar("S")
@@ -121,7 +118,7 @@ class Depth(msgspec.Struct, Generic[S, T], frozen=True, omit_defaults=True, gc=F
     ts: T
     """When the state was made."""
     checksum: int | None = None
-    """0 since 2026-06-23; never looked at."""
+    """See :func:`perptape.venues.venue.checksum`; 0 since 2026-06-23, never looked at."""
     seqId: Id | None = None
     """Absent in 2022, as is ``prevSeqId``."""
     prevSeqId: int | None = None
@@ -417,17 +414,6 @@ READERS: dict[str, Callable[[bytes], list[Event]]] = {
     INTEREST: _mark,
     FUNDING: _funding,
 }
-
-
-def checksum(bids: Sequence[tuple[str, str]], asks: Sequence[tuple[str, str]]) -> int:
-    """What a book's ``checksum`` must be, in recordings from before 2026-06-23.
-
-    Both sides best first, each level its price and size as the wire spelled them.
-    """
-    sides = zip_longest(bids[:CHECKED_LEVELS], asks[:CHECKED_LEVELS])
-    text = ":".join(f"{level[0]}:{level[1]}" for pair in sides for level in pair if level)
-    crc = zlib.crc32(text.encode())
-    return crc - (1 << 32) if crc >= 1 << 31 else crc
 
 
 def instrument_name(symbol: str) -> str | None:

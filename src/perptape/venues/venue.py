@@ -1,7 +1,9 @@
 """The shape of a venue: facts and pure functions, no I/O, no clock, no memory."""
 
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -211,3 +213,17 @@ class Venue(msgspec.Struct, frozen=True):
     """As ``instruments_body``."""
     read_time: Callable[[bytes], int] | None = None
     """REST body -> the venue's clock in ns."""
+
+
+CHECKED_LEVELS = 25
+
+
+def checksum(bids: Sequence[tuple[str, str]], asks: Sequence[tuple[str, str]]) -> int:
+    """What Bitget's and OKX's books once said of themselves: a signed CRC-32.
+
+    Both sides best first, each level its price and size as the wire spelled them.
+    """
+    sides = zip_longest(bids[:CHECKED_LEVELS], asks[:CHECKED_LEVELS])
+    texts = [text for pair in sides for level in pair if level for text in level]
+    crc = zlib.crc32(":".join(texts).encode())
+    return crc - 2**32 if crc >= 2**31 else crc
