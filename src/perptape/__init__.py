@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from perptape.measures.retimed import retimed
     from perptape.measures.settlements import settlements
     from perptape.measures.survival import survival
+    from perptape.reader import Reader
     from perptape.recording import Recording as open  # noqa: A004, N813 - the library's own verb
 
 __version__ = "0.1.0"
 __all__ = [
+    "Reader",
     "__version__",
     "basis",
     "capacity",
@@ -58,6 +60,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Reader": ("perptape.reader", "Reader"),
     "basis": ("perptape.measures.basis", "basis"),
     "capacity": ("perptape.measures.capacity", "capacity"),
     "carry": ("perptape.measures.carry", "carry"),
