@@ -4,7 +4,8 @@
 tapes, the quotes alone and all frames, and takes turns on each, and on one that perptape recorded:
 tables with quotes and books read in bulk by learned forms, tables frame by frame, and the decoders
 alone, by form and by msgspec, of the frames that a form fits. The files that both ways make are
-compared. Then it verifies the tapes, and weighs the quotes.
+compared. Then it counts the levels of books that one core reads by form in a second, and the frames
+that no form fits, verifies the tapes, and weighs the quotes.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import gzip
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from numpy.typing import NDArray
 
 from perptape import importers, ledger, tabulate, verify
 from perptape.decode import decoder
+from perptape.errors import BadFrame
+from perptape.events import CHANNELS
 from perptape.lanes import ANY_NUMBER
 from perptape.learning import learn, shortened
 from perptape.tape import Batch, Tape
@@ -31,6 +35,7 @@ NEVER = 1 << 62
 LAST_DATA = 1
 GATE_US = {"quotes only": 1.5}
 GATE_B, GATE_GB_S = 9, 1
+GATE_LEVELS_S = 20e6
 
 
 def main() -> None:
@@ -97,7 +102,8 @@ def measure(kind: str, tape: Path, out: Path, rounds: int) -> tuple[list[str], l
     ours = statistics.median(took["tables, in bulk"])
     rows = [row(kind, way, each, ours) for way, each in took.items()]
     said = f"{kind}: {fit:,} of {frames:,} frames fit a form; they have {levels:,} levels of books."
-    return rows, [said, *told(kind, tape, out), *verified(kind, tape, batches)]
+    read = [*levels_read(kind, batches, forms), *missed(kind, batches, known)]
+    return rows, [said, *read, *told(kind, tape, out), *verified(kind, tape, batches)]
 
 
 def tables(tape: Path, out: Path, *, at_least: int) -> tabulate.Tabulated:
@@ -145,6 +151,58 @@ def by_msgspec(batches: list[Batch], known: list[tuple[NDArray[np.int64], int]])
         columns = (batch.wire, batch.offsets[:-1], batch.offsets[1:])
         for wire, begin, stop in zip(*(c[rows].tolist() for c in columns), strict=True):
             decoders[wire](whole[begin:stop])
+
+
+def levels_read(kind: str, batches: list[Batch], forms: Forms) -> list[str]:
+    """Read the frames of books alone, each run all of them, and tell how many levels a second."""
+    is_book = np.array([*(form.is_book for form in forms.forms), False])
+    parts, whose, venues = list[bytes](), list[int](), list[str]()
+    for batch in batches:
+        payload = bytes(batch.payload)
+        for at in np.flatnonzero(is_book[read_by(batch, forms).form]).tolist():
+            venue = batch.venues[int(batch.wire[at])]
+            venues += [venue] if venue not in venues else []
+            whose.append(venues.index(venue))
+            parts.append(payload[batch.offsets[at] : batch.offsets[at + 1]])
+    if not parts:
+        return []
+    payload, offsets = np.frombuffer(b"".join(parts), np.uint8), np.cumsum([0, *map(len, parts)])
+    took = []
+    for _ in range(2 * ROUNDS):
+        read = Read.empty(len(parts), len(payload))
+        begun = time.process_time()
+        forms.match(payload, offsets, np.array(whose), venues, read)
+        took.append(time.process_time() - begun)
+    rate = int(read.cuts[2].max()) / statistics.median(took)
+    verdict = f"≥ {GATE_LEVELS_S / 1e6:.0f} {'met' if rate >= GATE_LEVELS_S else 'MISSED'}"
+    return [
+        f"{kind}: {rate / 1e6:.1f} M levels of books a second by form on one core ({verdict}), "
+        f"{len(payload) / statistics.median(took) / 1e9:.2f} GB/s, {len(parts):,} frames."
+    ]
+
+
+def missed(
+    kind: str, batches: list[Batch], known: list[tuple[NDArray[np.int64], int]]
+) -> list[str]:
+    """Tell of each venue and channel which share of its frames no form fits."""
+    frames, misses = Counter[str](), Counter[str]()
+    for batch, (rows, _) in zip(batches, known, strict=True):
+        fits = set(rows.tolist())
+        for at, frame in enumerate(batch.frames()):
+            if frame.kind <= LAST_DATA:
+                told = channels(frame.venue, frame.payload)
+                frames[told] += 1
+                misses[told] += at not in fits
+    shares = [f"{told} {misses[told] / count:.2%}" for told, count in sorted(frames.items())]
+    return [f"{kind}: no form fits, of the frames of {'; '.join(shares)}."]
+
+
+def channels(venue: str, payload: bytes) -> str:
+    try:
+        told = dict.fromkeys(CHANNELS[type(event)] for event in decoder(venue)(payload))
+    except BadFrame:
+        return f"{venue} unreadable"
+    return f"{venue} {' and '.join(told) or 'no event'}"
 
 
 def row(kind: str, way: str, each: list[float], ours: float) -> str:
