@@ -175,10 +175,9 @@ def levels_read(kind: str, batches: list[Batch], forms: Forms) -> list[str]:
         took.append(time.process_time() - begun)
     rate = int(read.cuts[2].max()) / statistics.median(took)
     verdict = f"≥ {GATE_LEVELS_S / 1e6:.0f} {'met' if rate >= GATE_LEVELS_S else 'MISSED'}"
-    return [
-        f"{kind}: {rate / 1e6:.1f} M levels of books a second by form on one core ({verdict}), "
-        f"{len(payload) / statistics.median(took) / 1e9:.2f} GB/s, {len(parts):,} frames."
-    ]
+    gb_s = len(payload) / statistics.median(took) / 1e9
+    how = f"by form on one core ({verdict}), {gb_s:.2f} GB/s, {len(parts):,} frames"
+    return [f"{kind}: {rate / 1e6:.1f} M levels of books a second {how}."]
 
 
 def missed(
