@@ -220,7 +220,7 @@ def _scan(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop, see ker
                     each[m, END] = ends[each[m, CURSOR]] if more else NEVER
                 each[m, DEADLINE] = each[m, END]
                 continue
-            now = ts
+            now, ending = ts, 0  # of an end that changed nothing, too
         if m >= 0 and ts >= each[m, START]:
             top[BID, m], top[BID_SIZE, m] = _price(bids[i]), bid_sizes[i]
             top[ASK, m], top[ASK_SIZE, m] = _price(asks[i]), ask_sizes[i]

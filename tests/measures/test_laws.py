@@ -7,7 +7,7 @@ from itertools import pairwise, permutations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perptape import kernels
@@ -52,10 +52,16 @@ def agree(found, expected, within):
 
 
 windows = st.one_of(st.none(), st.tuples(moments, moments).map(sorted))
+UNHEARD_END = (
+    [(0, "c", 99.0, None, None, None), (100 * MS, "a", None, 99.0, None, None)],
+    [("a", 100 * MS, 100 * MS), ("b", 0, 0), ("c", 0, 100 * MS)],
+)
+"""The trust of a market that said nothing ends before a quote that lies on the grid."""
 
 
 @settings(max_examples=150, deadline=None)
 @given(tables(), st.one_of(st.none(), st.sampled_from([0, 50 * MS, 130 * MS])), windows)
+@example(UNHEARD_END, None, None)
 def test_every_number_is_its_definition(table, max_age, window):
     rows, trusted = table
     ts_from, ts_to = window or (None, None)
