@@ -11,7 +11,8 @@ import platform
 import re
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,8 @@ class Host(msgspec.Struct, frozen=True):
     platform: str
     clock: ClockState | None
     """``None`` where the kernel does not say."""
+    boot: str | None = None
+    """The kernel's name for the time since it started."""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -201,12 +204,25 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def is_of_former_boot(runs: Sequence[Run]) -> bool:
+    """Tell whether the latest of these was before this machine last started: its power was cut."""
+    boot = runs[-1].host.boot if runs else None
+    return boot is not None and boot != this_boot()
+
+
+def this_boot() -> str | None:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return None
+
+
 def this_host() -> Host:
     return Host(
         name=socket.gethostname(),
         python=platform.python_version(),
         platform=platform.platform(),
         clock=_clock_state(),
+        boot=this_boot(),
     )
 
 

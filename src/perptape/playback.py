@@ -15,8 +15,17 @@ from msgspec.structs import replace
 
 from perptape import records
 from perptape.events import Frame
-from perptape.manifest import NAME, SEGMENT_NAME, Manifest, Segment, Unreadable, load, opened
-from perptape.segment import Batch, decode, head_is_damaged, scan
+from perptape.manifest import (
+    NAME,
+    SEGMENT_NAME,
+    Manifest,
+    Segment,
+    Unreadable,
+    is_of_former_boot,
+    load,
+    opened,
+)
+from perptape.segment import HEAD, Batch, decode, head_is_damaged, is_unwritten, scan
 
 
 def is_segment(name: str) -> bool:
@@ -49,6 +58,8 @@ class Tape:
         manifest = load(path)
         self._unreadable = manifest if isinstance(manifest, Unreadable) else None
         self.meta = Manifest(created=0) if isinstance(manifest, Unreadable) else manifest
+        if is_of_former_boot(self.meta.runs):
+            self._halves = records.as_a_disk_had_them(self._halves)
         self._files = [*self.meta.segments, *unlisted(path, self.meta.segments)]
         finished = _without_overlaps(self._files)
         last_seq = finished[-1].last_seq if finished else 0
@@ -249,7 +260,7 @@ _Detail = tuple[str, int | None, int | None]
 def _altered(data: memoryview, segment: Segment) -> Iterator[_Detail]:
     found = list(scan(data))
     whole = [(f, f.mark) for f in found if f.mark is not None]
-    if whole and head_is_damaged(data, whole[0][0]):
+    if whole and head_is_damaged(data, whole[0][0]) and not is_unwritten(data, 0, len(HEAD)):
         yield "its head is altered, its frames are whole", None, None
     for f in found:
         if f.mark is None and not f.torn:

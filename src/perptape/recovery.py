@@ -21,6 +21,7 @@ from perptape.manifest import (
     Run,
     Segment,
     Unreadable,
+    is_of_former_boot,
     load,
     sync_directory,
     this_host,
@@ -52,7 +53,10 @@ def is_lost(path: Path, held: int) -> bool:
 def lock(path: Path) -> int:
     """Make the directory if need be, and become its only writer."""
     try:
+        above = [p for p in path.parents if not p.exists()]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for parent in above:
+            sync_directory(parent.parent)
         ours = {"lock", "raw", f"{NAME}.new"}
         is_new = not (path / NAME).exists()
         if is_new and (any(p.name not in ours for p in path.iterdir()) or any(path.glob("raw/*"))):
@@ -105,10 +109,14 @@ def recover(
     """
     started = time.monotonic_ns()
     torn = [_as_torn(path / "raw" / s.name, s) for s in unlisted(path, manifest.segments)]
+    if torn:
+        sync_directory(path / "raw")  # who died before the first sync left names without one
     manifest = replace(manifest, segments=(*manifest.segments, *torn))
     segments = Segments(path, manifest, bounds, partial(is_lost, path, held))
     last_seq, frames = segments.synced_seq, 0
     halves = records.read(path / "raw" / "tail")
+    if is_of_former_boot(manifest.runs[:-1]):
+        halves = records.as_a_disk_had_them(halves)
     for half in halves:
         for batch in half.batches(last_seq):
             segments.write(batch)

@@ -48,6 +48,8 @@ _CONTINUES = b"\xff\xff\xff\xff"
 _END = _CONTINUES + b"\0\0\0\0"
 _LENGTH = struct.Struct("<I")
 _ALIGN = 8
+_SECTOR = 512
+"""What a disk writes as a whole."""
 _OPENS = b'{"crc32":"'
 _BLANK = "0" * 8
 _MARK_WITHIN = 4096
@@ -230,7 +232,7 @@ class Found(NamedTuple):
     stop: int
     mark: Mark | None
     torn: bool = False
-    """The file's end, cut while it was being written: no damage by itself."""
+    """The file's end, of which something was not written yet: no damage by itself."""
 
 
 def scan(data: memoryview) -> Iterator[Found]:
@@ -306,8 +308,21 @@ def _next_whole(data: memoryview, at: int) -> int:
     return len(data)
 
 
+def is_unwritten(data: memoryview, start: int, stop: int) -> bool:
+    """Tell whether a sector of this never reached the disk: a power cut leaves zeros for it."""
+    first, last = -(-start // _SECTOR) * _SECTOR, stop // _SECTOR * _SECTOR
+    edges = (start, min(first, stop)), (max(last, start), stop)
+    # So many zeros are at no edge of a batch: it begins with ones, and ends on 8 bytes.
+    if any(b - a > _ALIGN and not any(data[a:b]) for a, b in edges):
+        return True
+    sectors = np.frombuffer(data[first : max(first, last)], np.uint8).reshape(-1, _SECTOR)
+    return not sectors.any(axis=1).all()
+
+
 def _is_torn(data: memoryview, at: int) -> bool:
-    """Tell a message that lacks its end (or was never written) from one that was altered."""
+    """Tell a message that lacks its end or another part from one that was altered."""
+    if is_unwritten(data, at, len(data)):
+        return True
     if (found := _mark(data, at)) is not None:
         return at + int(found[0].bytes) > len(data)
     rest = bytes(data[at : at + _MARK_WITHIN])
