@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from perptape import ahead, gather, importers, ledger, tabulate
+from perptape import gather, importers, ledger, tabulate
 from perptape.columns import columns
 from perptape.events import CHANNELS, MS, NS, Kind, Note, Opened, RestAnswer, Subscription
 from perptape.ledger import Heard, Ledger
@@ -353,23 +353,13 @@ def read_both_ways(story):
     return fast.lanes.taken
 
 
-SIZES = {"as it comes": (32, 4), "all at once": (0, 0), "one by one": (1 << 30, 0)}
-
-
-@pytest.mark.parametrize("few", SIZES)
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=240, deadline=None, suppress_health_check=list(HealthCheck))
 @given(stories())
-def test_no_story_tells_the_ways_apart(few, story):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "FEW", SIZES[few][0])
-        patch.setattr(ahead, "A_LANE", SIZES[few][1])
-        read_both_ways(story)
+def test_no_story_tells_the_ways_apart(story):
+    read_both_ways(story)
 
 
-@pytest.mark.parametrize("few", SIZES)
-def test_all_but_the_first_of_steady_quotes_are_taken(few, monkeypatch):
-    monkeypatch.setattr(ahead, "FEW", SIZES[few][0])
-    monkeypatch.setattr(ahead, "A_LANE", SIZES[few][1])
+def test_all_but_the_first_of_steady_quotes_are_taken():
     story = Story()
     for k in range(400):
         story.now += 30 * MS
@@ -391,10 +381,7 @@ def test_all_but_the_first_of_steady_books_are_taken():
     assert read_both_ways(story) == 900 - 1  # the first quote
 
 
-@pytest.mark.parametrize("few", SIZES)
-def test_a_wire_that_is_opened_again_may_carry_another_stream(few, monkeypatch):
-    monkeypatch.setattr(ahead, "FEW", SIZES[few][0])
-    monkeypatch.setattr(ahead, "A_LANE", SIZES[few][1])
+def test_a_wire_that_is_opened_again_may_carry_another_stream():
     story = Story()
     story.open("binance", imported=True)
     for _ in range(3):

@@ -1,10 +1,13 @@
 """One batch on the fast way: what is remembered of its streams, as if frame by frame.
 
-Quotes are followed many at once where many come, books one by one: their levels are arrays, but
-whether each may be applied, and what it contradicts, is for the checks to say as ever.
+Frames of lanes are followed many at once (:mod:`perptape.follow`), past frames of others that
+neither change nor look at what is known of the lanes. These are the ledger's, and it has them
+before anything that would tell.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -13,38 +16,23 @@ from numpy.typing import NDArray
 from perptape import checks
 from perptape.checks import Checks
 from perptape.columns import Quotes, Updates, ranges
-from perptape.events import Book, Kind, Quote
-from perptape.matching import Ints, compiled
+from perptape.errors import BadFrame
+from perptape.events import Book, Event, Funding, Kind, Mark, Quote, Trade
+from perptape.follow import FAR, LONG, NOBODY, RECORD, Known, Rules, Said, Traded, follow
+from perptape.matching import Ints
 from perptape.tape import Batch
 from perptape.templates import Forms, Read
 from perptape.timeline import Content, Stream
 from perptape.trust import Trust, Wire
 
-LAST_WIRE_KIND = int(Kind.SENT)
-FEW = 32
-"""Of fewer frames (and a few more for each lane) each is taken by itself: that costs less."""
-A_LANE = 4
-SHORT, WIDE = 16, 1 << 20
-"""After a frame that is not taken so few are tried together, then twice as many, and so on."""
-FAR = 1 << 62
-"""Times beyond it (and sums of gaps beyond half of it) are left to numbers without a bound."""
-LONG = 1 << 55
-"""Likewise gaps."""
+LAST_DATA, LAST_WIRE_KIND = int(Kind.BINARY), int(Kind.SENT)
+APART = {Trade, Mark, Funding}
+"""Events that lanes do not tell of, and do not look at."""
+NOTHING = Known()
 
-REGULAR, LAST, LEARNS, PROMISED, FLOOR, GAPS, GAPS_NS, LONGEST_NS = range(8)
-PAUSE, BOUND, AWAKE, COUNT, ROW, STATE = range(8, 14)
-"""What :func:`follow` knows of a lane's stream: its columns, and how many."""
-RULES = np.array(
-    [
-        *(checks.LEARN_EVERY, checks.GAPS, checks.PAUSE_NS, checks.PAUSE),
-        *(checks.LONGEST, checks.MEAN),
-    ]
-)
-"""What the checks go by. Handed in: what is compiled would keep those of another version."""
-
-Step = tuple[int, int, int, int, int, int]
-"""A frame for the ledger: seq, kind, wire, ts_recv, begin and end of its payload."""
-Beat = Callable[[Stream, Wire, int], None]
+Step = tuple[int, int, int, int, int, int, list[Event] | None]
+"""A frame for the ledger: seq, kind, wire, ts_recv, begin and end of its payload, and what it says
+if it was decoded."""
 
 
 class Block(msgspec.Struct, frozen=True, eq=False):
@@ -66,15 +54,18 @@ class Lane(msgspec.Struct, eq=False):
     symbol: str
     is_book: bool
     stream: Stream | None = None
+    content: Content | None = None
+    """Of its stream. Both are others after some frames of the ledger's."""
 
-    def find(self) -> None:
-        """Look for its stream: an opening may have given it another."""
+    def find(self) -> bool:
+        """Look for its stream; tell whether it is the one that was known."""
+        stream, content = self.stream, self.content
         self.stream = self.wire.streams.get((self.symbol, Book if self.is_book else Quote))
+        self.content = None if self.stream is None else self.stream.content
+        return content is not None and self.stream is stream and self.content is content
 
     def is_regular(self, trust: Trust) -> bool:
         """Tell whether one more can change nothing but what is quoted."""
-        if self.stream is None:
-            self.find()  # its first frame may have been this batch's
         stream = self.stream
         if stream is None or not stream.trusted or stream.doubt or stream.content is None:
             return False
@@ -83,200 +74,277 @@ class Lane(msgspec.Struct, eq=False):
 
 
 class Ahead:
-    """One batch on its way."""
+    """One batch, whose time does not fall, on its way."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what there is to go by
         self,
         batch: Batch,
         trust: Trust,
         found: Checks,
-        beat: Beat,
         forms: Forms,
         read: Read,
         lane: Ints,
         lanes: list[Lane],
     ) -> None:
-        self._batch, self._trust, self._checks, self._beat = batch, trust, found, beat
+        self._batch, self._trust, self._checks = batch, trust, found
         self._forms, self._read, self._lane, self._lanes = forms, read, lane, lanes
-        is_book = np.array([one.is_book for one in lanes] + [False])[lane]
-        places = np.where(is_book, np.arange(len(lane)), len(lane))
-        self._is_book = is_book
-        self._next_book = np.minimum.accumulate(places[::-1])[::-1].copy().data
-        self._taken = np.zeros(len(batch), np.bool_)
-        self._terms = np.full(len(batch), -1, np.int64)
-        self._width = WIDE
-        self._views = (lane.data, batch.ts_recv.data, read.prices[0].data, read.prices[2].data)
+        self._said = Said(forms.is_snapshot(), forms.said())
+        self._lane_of = lane.data
         self._columns = (batch.kind.data, batch.wire.data, batch.ts_recv.data, batch.offsets.data)
-        self._state = np.zeros((len(lanes), STATE), np.int64)
+        self._rules = Rules.now()
+        self._is_taken = lane >= 0
+        self._terms = np.full(len(batch), -1, np.int32)
+        self._others = iter(np.flatnonzero(lane < 0).tolist())
+        self._waiting = deque[Step]()
+        """Frames of others, decoded, that the ledger has not had yet."""
+        self._heard: dict[int, int] = {}
+        """By wire: the last time of a frame that was followed."""
 
     def steps(self) -> Iterator[Step]:
-        """Take what can be taken; give the rest."""
-        row = 0
-        for lane in self._lanes:
+        """Follow what can be followed; give the rest."""
+        row, end = 0, len(self._batch)
+        while row < end:
+            self._find()
+            stop, is_known = self._reach(), True
+            self._learn()
+            self._traded = Traded.of(self._trades)
+            while row < end and is_known:
+                reached = self._run(row, stop)
+                yield from self._passed(reached)
+                if reached < end:
+                    yield self._single(reached)
+                    is_known = reached < stop and self._learn_again(reached)
+                row = reached + 1
+
+    # What is known
+
+    def _find(self) -> None:
+        """Look for the streams of all lanes, each of which has one record."""
+        self._places: dict[int, int] = {}
+        for place, lane in enumerate(self._lanes):
             lane.find()
-        for step in (*self._slow(np.flatnonzero(self._lane < 0)), None):
-            stop = len(self._batch) if step is None else step[0] - self._batch.first_seq
-            while row < stop:
-                reached = self._take(row, stop)
-                if reached == row:
-                    yield self._step(row)
-                    reached += 1
-                row = reached
-            if step is not None:
-                yield step
-                row = stop + 1
-                if step[1] > LAST_WIRE_KIND:
-                    for lane in self._lanes:
-                        lane.find()
+            if lane.stream is not None:
+                is_first = id(lane.stream) not in self._places
+                if is_first or lane.stream.wire == lane.wire.number:
+                    self._places[id(lane.stream)] = place
+        self._tops = [lane.stream for lane in self._lanes]
 
-    def _slow(self, rows: Ints) -> Iterator[Step]:
-        batch = self._batch
-        columns = (batch.kind, batch.wire, batch.ts_recv, batch.offsets[:-1], batch.offsets[1:])
-        seqs = (rows + batch.first_seq).tolist()
-        return zip(seqs, *(column[rows].tolist() for column in columns), strict=True)
+    def _learn(self) -> None:
+        """Take what is known of all lanes, and of what they and others are compared with."""
+        facts = [self._fact(place) for place in range(len(self._lanes))]
+        facts += [self._fact(place) for place in range(len(facts), len(self._tops))]
+        self._known = np.array(facts, RECORD)
 
-    def _step(self, row: int) -> Step:
-        kinds, wires, times, cuts = self._columns
-        seq = self._batch.first_seq + row
-        return seq, kinds[row], wires[row], times[row], cuts[row], cuts[row + 1]
+    def _learn_again(self, row: int) -> bool:
+        """Take what a frame may have changed that the ledger had; ``False``: that may be all."""
+        place = self._lane_of[row]
+        if place >= 0:
+            lane = self._lanes[place]
+            places = [self._places[id(lane.stream)]] if lane.find() else []
+        else:
+            places = self._traded.place[self._traded.row == row].tolist()
+        for place in places:
+            fact = self._fact(place)
+            if len(self._tops) > len(self._known):
+                return False  # it is compared with what is not there
+            self._known[place] = fact
+        return bool(places)
 
-    def _take(self, row: int, stop: int) -> int:
-        """Take frames from ``row`` on; give the first that was not."""
-        book = self._next_book[row]
-        if book == row:
-            self._taken[row] = is_taken = self._change(row)
-            return row + is_taken
-        stop = min(stop, row + self._width, book)
-        is_much = stop - row >= FEW + A_LANE * len(self._lanes)
-        reached = self._run(row, stop) if is_much else self._walk(row, stop)
-        self._width = SHORT if reached < stop else min(2 * self._width, WIDE)
-        self._taken[row:reached] = True
-        return reached
+    def _place(self, stream: Stream | None) -> int:
+        """Give the record of a stream that others are compared with."""
+        if stream is None:
+            return NOBODY
+        place = self._places.setdefault(id(stream), len(self._tops))
+        if place == len(self._tops):
+            self._tops.append(stream)
+        return place
 
-    def _walk(self, row: int, stop: int) -> int:
-        """Take one by one."""
-        lane_of, times, bids, asks = self._views
-        for at in range(row, stop):
-            lane, ts = self._lanes[lane_of[at]], times[at]
-            content = self._content(lane, ts)
-            if content is None:
-                return at
-            self._count(lane, at, ts)
-            content.bid, content.ask, content.against = bids[at], asks[at], 0
-        return stop
-
-    def _content(self, lane: Lane, ts: int) -> Content | None:
-        """Give what is known of a lane's stream, if one more in time changes no more than that."""
-        is_regular, stream = lane.is_regular(self._trust), lane.stream
-        if not is_regular or stream is None or not 0 <= ts - stream.last <= stream.bound:
-            return None
-        return stream.content
-
-    def _count(self, lane: Lane, row: int, ts: int) -> None:
-        stream = lane.stream
-        assert stream is not None  # noqa: S101 - it has content
-        self._beat(stream, lane.wire, ts)
-        stream.seq = self._batch.first_seq + row
-        stream.frames += 1
-        stream.last = lane.wire.last = ts
-        self._terms[row] = stream.terms
-
-    def _change(self, row: int) -> bool:
-        """Apply a change to its book, if that is all there is to do with it."""
-        lane, ts, read = self._lanes[self._lane[row]], int(self._batch.ts_recv[row]), self._read
-        content = self._content(lane, ts)
-        course = None if content is None else content.course
-        if content is None or course is None or content.book < 0:
-            return False
-        form = self._forms.forms[read.form[row]]
-        *_, update_id, follows = form.whole(read.wholes[:, row].tolist())
-        if not course.is_next(update_id, follows, is_snapshot=form.is_snapshot):
-            return False
-        self._count(lane, row, ts)
-        course.chain.step(update_id, follows, is_snapshot=form.is_snapshot)
-        course.last = ts
-        first, middle, last = read.cuts[:, row].tolist()
-        content.bid, content.ask = self._checks.books.change(
-            content.book, read.levels, (first, middle, last), is_whole=form.is_snapshot
+    def _top(self, stream: Stream) -> Known:
+        content = stream.content
+        if content is None or not stream.trusted:
+            return NOTHING
+        wire = self._trust.wires.get(content.wire)
+        return NOTHING._replace(
+            stands=True,
+            is_file=wire is not None and wire.imported,
+            last=max(-FAR, min(stream.last, FAR)),
+            bid=content.bid,
+            ask=content.ask,
+            against=content.against,
         )
-        if lane.stream is not None:
-            self._checks.moved(lane.stream, content, ts)
-        return True
 
-    def _run(self, row: int, stop: int) -> int:
-        """Take all at once."""
-        lane_of = self._lane[row:stop]
-        present = np.flatnonzero(np.bincount(lane_of, minlength=len(self._lanes))).tolist()
-        for number in present:
-            self._state[number] = self._known(self._lanes[number])
-        reached = row + follow(lane_of, self._batch.ts_recv[row:stop], self._state, RULES)
-        terms = np.full(len(self._lanes), -1, np.int64)
-        last: dict[int, int] = {}
-        for number in present:
-            lane, state = self._lanes[number], self._state[number].tolist()
-            if lane.stream is not None and state[COUNT]:
-                self._remember(lane.stream, state, row + state[ROW])
-                terms[number] = lane.stream.terms
-                last[lane.wire.number] = max(last.get(lane.wire.number, 0), row + state[ROW])
-        for wire, at in last.items():
-            self._trust.wires[wire].last = int(self._batch.ts_recv[at])
-        self._terms[row:reached] = terms[self._lane[row:reached]]
-        return reached
-
-    def _known(self, lane: Lane) -> tuple[int, ...]:
-        is_regular = lane.is_regular(self._trust)  # it may find the stream
-        stream = lane.stream
-        if stream is None or not is_regular:
-            return (0,) * STATE
-        is_small = 0 <= stream.last < FAR
-        is_small = is_small and stream.gaps_ns < FAR // 2 and stream.longest_ns < LONG
-        return (
-            int(is_small),
-            stream.last if is_small else 0,
-            int(not lane.wire.imported),
+    def _fact(self, place: int) -> Known:
+        stream = self._tops[place]
+        if stream is None or self._places[id(stream)] != place:
+            return NOTHING
+        if place >= len(self._lanes):
+            return self._top(stream)
+        lane = self._lanes[place]
+        content = stream.content
+        if content is None or not lane.is_regular(self._trust) or not _is_small(stream):
+            return self._top(stream)
+        course, beside = content.course, NOBODY
+        if lane.is_book:
+            if course is None or content.book < 0 or course.newest is not None:
+                return self._top(stream)
+            quotes = self._checks.own(stream.market, "quotes", is_file=lane.wire.imported)
+            beside = self._place(quotes)
+        at = None if course is None else course.chain.last
+        return Known(
+            True,  # noqa: FBT003 - of a record
+            True,  # noqa: FBT003
+            lane.wire.imported,
+            stream.last,
             checks.promised_bound(stream) if stream.promised_ns else 0,
             checks.FLOOR_NS.get(stream.channel, checks.FLOOR_OTHER_NS),
             stream.gaps,
-            stream.gaps_ns if is_small else 0,
-            stream.longest_ns if is_small else 0,
+            stream.gaps_ns,
+            stream.longest_ns,
             stream.pause,
             stream.bound,
-            stream.awake_since if is_small else 0,
-            0,
-            0,
+            stream.awake_since,
+            content.bid,
+            content.ask,
+            content.against,
+            beside,
+            content.book if lane.is_book else NOBODY,
+            course is not None and course.chain.is_void,
+            at is not None,
+            at or 0,
+            content.since,
         )
 
-    def _remember(self, stream: Stream, state: list[int], row: int) -> None:
-        stream.frames += state[COUNT]
-        stream.seq = self._batch.first_seq + row
-        stream.last = state[LAST]
-        stream.gaps, stream.gaps_ns, stream.longest_ns = (
-            state[GAPS],
-            state[GAPS_NS],
-            state[LONGEST_NS],
+    # What is in the way
+
+    def _reach(self) -> int:
+        """Give the next frame of others for which all before it must be done."""
+        self._trades: list[tuple[int, int, float]] = []
+        for step in self._to_come():
+            row = step[0] - self._batch.first_seq
+            if not self._is_apart(step, row):
+                return row
+        return len(self._batch)
+
+    def _to_come(self) -> Iterator[Step]:
+        yield from tuple(self._waiting)
+        for row in self._others:
+            step = self._step(row)
+            self._waiting.append(step)
+            yield step
+
+    def _step(self, row: int) -> Step:
+        kinds, wires, times, cuts = self._columns
+        kind, wire, begin, end = kinds[row], wires[row], cuts[row], cuts[row + 1]
+        events = None
+        if kind <= LAST_DATA and self._lane_of[row] < 0:
+            with suppress(BadFrame):  # the ledger will see it
+                payload = bytes(self._batch.payload[begin:end])
+                events = self._trust.wires[wire].decode(payload)
+        return self._batch.first_seq + row, kind, wire, times[row], begin, end, events
+
+    def _is_apart(self, step: Step, row: int) -> bool:
+        """Tell whether a frame neither changes nor looks at what is known of lanes.
+
+        A trade looks at best prices: these are compared with it on the way.
+        """
+        _, kind, number, _, _, _, events = step
+        wire = self._trust.wires[number]
+        if kind > LAST_WIRE_KIND or (self._trust.fell and not wire.imported):
+            return False
+        if kind > LAST_DATA:
+            return True
+        return events is not None and all(self._is_of_others(e, wire, row) for e in events)
+
+    def _is_of_others(self, event: Event, wire: Wire, row: int) -> bool:
+        kind = type(event)
+        stream = wire.streams.get((event.symbol, kind))
+        if stream is None:
+            return wire.is_known and not wire.imported and kind not in wire.asked
+        if isinstance(event, Trade):
+            for channel in ("quotes", "books"):
+                top = self._checks.own(stream.market, channel, is_file=wire.imported)
+                if top is not None:
+                    self._trades.append((row, self._place(top), event.price))
+        return kind in APART
+
+    def _passed(self, row: int) -> Iterator[Step]:
+        """Give the frames of others before a row."""
+        seq, found = self._batch.first_seq + row, self._checks
+        while self._waiting and self._waiting[0][0] < seq:
+            step = self._waiting.popleft()
+            found.compared = True
+            yield step
+            found.compared = False
+            self._hear(step[2])
+
+    def _hear(self, number: int) -> None:
+        wire = self._trust.wires[number]
+        if wire.last is not None and number in self._heard:
+            wire.last = max(wire.last, self._heard[number])
+
+    def _single(self, row: int) -> Step:
+        self._is_taken[row] = False
+        is_waiting = self._waiting and self._waiting[0][0] == self._batch.first_seq + row
+        return self._waiting.popleft() if is_waiting else self._step(row)
+
+    # On the way
+
+    def _run(self, row: int, stop: int) -> int:
+        """Follow frames from a row on; give the first that was not."""
+        place = self._lane_of[row]
+        if row == stop or (place >= 0 and not self._lanes[place].is_regular(self._trust)):
+            return row
+        reached, is_odd = follow(
+            *(row, stop, self._lane, self._batch.ts_recv, self._read, self._said),
+            *(self._traded, self._known, self._checks.books.shelf, self._rules),
         )
-        stream.pause, stream.bound, stream.awake_since = state[PAUSE], state[BOUND], state[AWAKE]
-        if stream.content is not None:
-            _, _, bids, asks = self._views
-            stream.content.bid, stream.content.ask, stream.content.against = bids[row], asks[row], 0
+        terms = self._remember()
+        self._terms[row:reached] = terms[self._lane[row:reached]]
+        if is_odd:
+            self._look(self._lane_of[reached - 1])
+        return reached
+
+    def _look(self, place: int) -> None:
+        stream = self._lanes[place].stream
+        if stream is not None and stream.content is not None:
+            self._checks.moved(stream, stream.content, stream.last)
+        self._known[place] = self._fact(place)
+
+    def _remember(self) -> NDArray[np.int32]:
+        """Write back what was followed; give the terms of each lane's rows."""
+        terms = np.full(len(self._lanes) + 1, -1, np.int32)  # the last: of none
+        moved = self._known[: len(self._lanes)]["frames"].nonzero()[0]
+        for place, record in zip(moved.tolist(), self._known[moved].tolist(), strict=True):
+            lane, known = self._lanes[place], Known._make(record)
+            if lane.stream is not None and lane.stream.content is not None:
+                _write_back(known, lane.stream, self._batch.first_seq)
+                terms[place] = lane.stream.terms
+                number = lane.wire.number
+                last = self._heard[number] = max(self._heard.get(number, known.last), known.last)
+                lane.wire.last = last
+        for name in ("frames", "began", "changed"):
+            self._known[name][moved] = 0
+        return terms
+
+    # What came of it
 
     @property
     def count(self) -> int:
         """How many frames were taken."""
-        return int(np.count_nonzero(self._taken))
+        return int(np.count_nonzero(self._is_taken))
 
     def blocks(self) -> Iterator[tuple[type, Block]]:
         """Give the rows of all frames that were taken, by type of event."""
-        for kind, is_ in ((Quote, ~self._is_book), (Book, self._is_book)):
-            rows = np.flatnonzero(self._taken & is_)
+        is_book = np.array([*(one.is_book for one in self._lanes), False])[self._lane]
+        for kind, is_ in ((Quote, ~is_book), (Book, is_book)):
+            rows = np.flatnonzero(self._is_taken & is_)
             if len(rows):
-                times, terms = self._batch.ts_recv[rows], self._terms[rows].astype(np.int32)
                 seqs = (rows + self._batch.first_seq).astype(np.uint64)
                 told = self._updates(rows) if kind is Book else self._quotes(rows)
-                yield kind, Block(seqs, times, terms, told)
+                yield kind, Block(seqs, self._batch.ts_recv[rows], self._terms[rows], told)
 
     def _quotes(self, rows: Ints) -> Quotes:
-        said = self._forms.said()[self._read.form[rows]].T
+        said = self._said.whole[self._read.form[rows]].T
         return Quotes(self._read.prices[:, rows], self._read.wholes[:3, rows], said[:3])
 
     def _updates(self, rows: Ints) -> Updates:
@@ -286,42 +354,30 @@ class Ahead:
             read.levels[:, ranges(first, last - first)],
             np.stack([middle - first, last - middle]),
             read.wholes[:3, rows],
-            self._forms.said()[forms].T[:3],
-            self._forms.is_snapshot()[forms],
+            self._said.whole[forms].T[:3],
+            self._said.is_snapshot[forms],
         )
 
 
-@compiled
-def follow(lane: Ints, ts: Ints, state: Ints, rules: Ints) -> int:
-    """Do for many frames what the ledger does for one when it comes in time.
+def _is_small(stream: Stream) -> bool:
+    """Tell whether its numbers are such that those of a record hold what they become."""
+    content = stream.content
+    course = None if content is None else content.course
+    at = None if course is None else course.chain.last
+    is_small = 0 <= stream.last < FAR and stream.gaps_ns < FAR // 2 and stream.longest_ns < LONG
+    return is_small and abs(at or 0) < FAR
 
-    ``state`` is [lane, column], and changed. Gives how many frames were taken: all before the first
-    that is not regular.
-    """
-    learn_every, least, pause_ns, pauses, longest, means = rules
-    for row in range(len(lane)):
-        k, now = lane[row], ts[row]
-        if not state[k, REGULAR] or not state[k, LAST] <= now < FAR:
-            return row
-        gap = now - state[k, LAST]
-        if gap > state[k, BOUND] or gap >= LONG:
-            return row
-        if gap > state[k, PAUSE]:
-            state[k, AWAKE] = now
-        state[k, LAST], state[k, ROW] = now, row
-        state[k, COUNT] += 1
-        if not state[k, LEARNS]:
-            continue
-        state[k, GAPS] += 1
-        state[k, GAPS_NS] += gap
-        if gap <= state[k, LONGEST_NS] and state[k, GAPS] % learn_every:
-            continue
-        state[k, LONGEST_NS] = max(state[k, LONGEST_NS], gap)
-        if state[k, PROMISED]:
-            state[k, BOUND] = state[k, PROMISED]
-        elif state[k, GAPS] >= least:
-            mean = state[k, GAPS_NS] // state[k, GAPS]
-            state[k, PAUSE] = max(pause_ns, pauses * mean)
-            most = max(longest * state[k, LONGEST_NS], means * mean)
-            state[k, BOUND] = max(state[k, FLOOR], most)
-    return len(lane)
+
+def _write_back(known: Known, stream: Stream, first_seq: int) -> None:
+    stream.frames += known.frames
+    stream.seq = first_seq + known.row
+    stream.last = known.last
+    stream.gaps, stream.gaps_ns, stream.longest_ns = known.gaps, known.gaps_ns, known.longest_ns
+    stream.pause, stream.bound, stream.awake_since = known.pause, known.bound, known.awake_since
+    content = stream.content
+    assert content is not None  # noqa: S101 - it was regular
+    content.bid, content.ask, content.against = known.bid, known.ask, 0
+    if content.course is not None:
+        content.since = known.since
+        update_id = known.id if known.has_id else None
+        content.course.go_on(update_id, known.last, began=known.began, changed=known.changed)

@@ -90,6 +90,8 @@ class Checks:
         """By market and channel likewise, for what they say of each other."""
         self._odd: dict[str, Oddness] = defaultdict(Oddness)
         self._guarded = 0
+        self.compared = False
+        """The trades that come were compared with best prices on the fast way."""
         self._books: Books | None = None
         self._sift: dict[type, Callable[[Stream, Content, int, int, Event], Event | None]] = {
             Quote: self._quote,
@@ -134,7 +136,11 @@ class Checks:
         return wire is not None and wire.imported
 
     def _beside(self, stream: Stream, channel: str) -> Stream | None:
-        return self._own.get((stream.market, channel, self._is_file(stream)))
+        return self.own(stream.market, channel, is_file=self._is_file(stream))
+
+    def own(self, market: str, channel: str, *, is_file: bool) -> Stream | None:
+        """Give what was heard last of a market's channel, recorded or imported."""
+        return self._own.get((market, channel, is_file))
 
     def _stands(self, stream: Stream | None, ts: int) -> Content | None:
         """Give what a stream says at a moment, ``None`` if it is not to be believed.
@@ -329,7 +335,7 @@ class Checks:
         replayed = venue is not None and venue.replays_trades and seq == content.first_seq
         if event.is_history or replayed or _is_known(stream, event):
             return None
-        for channel in ("quotes", "books"):
+        for channel in ("quotes", "books") if not self.compared else ():
             top = self._beside(stream, channel)
             stands = self._stands(top, ts)
             if top is not None and stands is not None:

@@ -45,13 +45,16 @@ class Course(msgspec.Struct):
             self._keep(update)
         return verdict
 
-    def is_next(self, update_id: int | None, follows: int | None, *, is_snapshot: bool) -> bool:
-        """Tell whether an update follows what we have, or is all of it, and nothing waits."""
-        chain = self.chain
-        if self.newest is not None or (chain.is_void and not is_snapshot):
-            return False
-        ids = (update_id, follows, chain.last)
-        return is_snapshot or None in ids or follows == chain.last
+    def go_on(self, update_id: int | None, ts: int, *, began: bool, changed: bool) -> None:
+        """Take in many updates that were to be applied, the last at ``ts``, by where they led.
+
+        ``began``: there was a whole book; ``changed``: then changes of it, or of what there was.
+        """
+        if began:
+            self.chain.step(update_id, None, is_snapshot=True)
+        if changed:
+            self.chain.step(update_id, None, is_snapshot=False)
+        self.last = ts
 
     def _keep(self, update: Book) -> None:
         self.newest, number = update, update.update_id or 0

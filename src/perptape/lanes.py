@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from perptape.ahead import Ahead, Beat, Block, Lane, Step
+from perptape.ahead import Ahead, Block, Lane, Step
 from perptape.checks import Checks
 from perptape.events import Kind
 from perptape.learning import learn, shortened
@@ -44,8 +44,8 @@ class Rows(Protocol):
 class Lanes:
     """The forms learned from a tape, and what went the fast way."""
 
-    def __init__(self, trust: Trust, found: Checks, beat: Beat) -> None:
-        self._trust, self._checks, self._beat = trust, found, beat
+    def __init__(self, trust: Trust, found: Checks) -> None:
+        self._trust, self._checks = trust, found
         self._forms = Forms()
         self._hopeless: set[tuple[str, bytes]] = set()
         self._patience = self._pause = 0
@@ -64,7 +64,7 @@ class Lanes:
         whose = np.where(is_ours, whose, -1)
         read = self._read(batch, numbers, whose)
         lanes = self._lanes(read, whose, numbers)
-        ahead = Ahead(batch, self._trust, self._checks, self._beat, self._forms, read, *lanes)
+        ahead = Ahead(batch, self._trust, self._checks, self._forms, read, *lanes)
         yield from ahead.steps()
         self.taken += ahead.count
         if rows is not None:

@@ -5,10 +5,11 @@ silent, is refused, or a frame of it is damaged. Everything else is untrusted, w
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
+from itertools import product, repeat
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+import numpy as np
 
 from perptape.checks import LEARN_EVERY, Checks, promised_bound, spaced
 from perptape.decode import Registry, Terms, decoder, is_control, rest_events
@@ -113,7 +114,7 @@ class Ledger:
     def _lanes(self) -> "Lanes":
         from perptape.lanes import Lanes  # noqa: PLC0415 - numba, half a second
 
-        return Lanes(self._trust, self._checks, self._beat)
+        return Lanes(self._trust, self._checks)
 
     def batch(self, batch: Batch, rows: Rows | None = None) -> None:
         """Take in one batch of frames; append what becomes rows of its events to ``rows``."""
@@ -122,7 +123,7 @@ class Ledger:
         self._begin(batch)
         trust = self._trust
         wires, whole = trust.wires, bytes(batch.payload)
-        for seq, kind, number, ts, start, stop in self._steps(batch, rows):
+        for seq, kind, number, ts, start, stop, told in self._steps(batch, rows):
             wire = wires[number]
             if kind > LAST_WIRE_KIND:
                 self._said(kind, wire, whole[start:stop], seq, ts, rows)
@@ -132,7 +133,7 @@ class Ledger:
             if kind <= LAST_DATA:
                 wire.last = ts
                 try:
-                    events = wire.decode(whole[start:stop])
+                    events = wire.decode(whole[start:stop]) if told is None else told
                 except BadFrame as error:
                     self.bad += 1
                     self._late(wire, ts)
@@ -151,11 +152,11 @@ class Ledger:
 
     def _steps(self, batch: Batch, rows: Rows | None) -> "Iterator[Step]":
         """Give the frames to look at one by one: all that the lanes do not take."""
-        if self.lanes is not None:
+        if self.lanes is not None and not (np.diff(batch.ts_recv) < 0).any():
             return self.lanes.rest(batch, rows)
         cuts, seqs = batch.offsets.tolist(), range(batch.first_seq, batch.last_seq + 1)
         columns = (batch.kind.tolist(), batch.wire.tolist(), batch.ts_recv.tolist())
-        return zip(seqs, *columns, cuts, cuts[1:], strict=False)
+        return zip(seqs, *columns, cuts, cuts[1:], repeat(None), strict=False)
 
     def _look(self, batch: Batch) -> None:
         """Look at all streams once a batch: who is late, whose price is another coin's."""
