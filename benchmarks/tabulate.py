@@ -166,16 +166,16 @@ def levels_read(kind: str, batches: list[Batch], forms: Forms) -> list[str]:
             parts.append(payload[batch.offsets[at] : batch.offsets[at + 1]])
     if not parts:
         return []
-    payload, offsets = np.frombuffer(b"".join(parts), np.uint8), np.cumsum([0, *map(len, parts)])
+    data, offsets = np.frombuffer(b"".join(parts), np.uint8), np.cumsum([0, *map(len, parts)])
     took = []
     for _ in range(2 * ROUNDS):
-        read = Read.empty(len(parts), len(payload))
+        read = Read.empty(len(parts), len(data))
         begun = time.process_time()
-        forms.match(payload, offsets, np.array(whose), venues, read)
+        forms.match(data, offsets, np.array(whose), venues, read)
         took.append(time.process_time() - begun)
     rate = int(read.cuts[2].max()) / statistics.median(took)
     verdict = f"≥ {GATE_LEVELS_S / 1e6:.0f} {'met' if rate >= GATE_LEVELS_S else 'MISSED'}"
-    gb_s = len(payload) / statistics.median(took) / 1e9
+    gb_s = len(data) / statistics.median(took) / 1e9
     how = f"by form on one core ({verdict}), {gb_s:.2f} GB/s, {len(parts):,} frames"
     return [f"{kind}: {rate / 1e6:.1f} M levels of books a second {how}."]
 

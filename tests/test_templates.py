@@ -310,3 +310,29 @@ def test_forms_share_what_they_begin_with():
     assert matched(forms, "gateio", *frames) == [told("gateio", frame) for frame in frames]
     assert matched(forms, "bybit", *frames) == [None] * 50
     assert list(forms.streams) == [(f"A{k}B_USDT", False) for k in range(50)]
+
+
+def test_to_find_one_of_many_symbols_few_bytes_are_looked_at():
+    forms, decode = Forms(), decoder("binance")
+    symbols = [
+        "BTC",
+        "BTCST",
+        "B",
+        "TBTC",
+        *(f"{a}{b}" for a in "ABCDEFGHIJ" for b in "KLMNOPQRST"),
+    ]
+    frames = [
+        FRAMES["binance"].replace(b"BTC", name.encode()).replace(b"btc", name.lower().encode())
+        for name in symbols
+    ]
+    assert all(forms.add("binance", learn(decode, frame)) for frame in frames)
+    assert matched(forms, "binance", *frames) == [told("binance", frame) for frame in frames]
+    trie, _ = forms._laid_out()  # noqa: SLF001 - its shape is what makes it fast
+    text, beside = trie.text.tobytes(), trie.sibling.tolist()
+    firsts = {node: text[begin] for node, begin in enumerate(trie.begin.tolist())}
+    alone = set(range(len(beside))) - set(beside)
+    for node in alone:
+        chain = [node]
+        while (node := beside[node]) >= 0:
+            chain.append(node)
+        assert len({firsts[node] for node in chain}) == len(chain) <= len("ABCDEFGHIJT")

@@ -19,9 +19,9 @@ Loop = TypeVar("Loop", bound=Callable[..., object])
 PRICES = ("bid_price", "bid_qty", "ask_price", "ask_qty")
 WHOLES = ("ts_event", "ts_send", "update_id", "follows")
 SIDES = 2
-END, FLOAT, WHOLE, ANY, LIST = range(5)
+END, FLOAT, WHOLE, ANY, LIST, FORK = range(6)
 """What follows a literal: nothing, a number of ``PRICES``, of ``WHOLES``, or one without effect, or
-a book's levels of one side."""
+a book's levels of one side; or nothing, but here literals begin to differ."""
 MINUS, POINT, BEFORE, FOLLOWED = 1, 2, 4, 8
 """What a number without effect may be too; ``BEFORE``: the number less 1 is meant; ``FOLLOWED``: it
 is an ``update_id``, and less 1 what this follows."""
@@ -39,7 +39,10 @@ OP, DEST, SCALE, LIMIT, LEAST, FLAGS = range(6)
 
 
 class Trie(NamedTuple):
-    """All forms: a node is a literal and what follows it; alternatives are ``sibling``s."""
+    """All forms: a node is a literal and what follows it; alternatives are ``sibling``s.
+
+    Those with a literal begin with different bytes, so that one of many symbols is soon found.
+    """
 
     text: Bytes
     begin: Ints
@@ -185,7 +188,7 @@ def _swap(levels: Floats, first: int, middle: int, last: int) -> None:
 
 
 @compiled
-def read_frames(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, for speed
+def read_frames(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop, for speed
     payload: Bytes,
     offsets: Ints,
     whose: Ints,
@@ -212,6 +215,9 @@ def read_frames(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop, for speed
                 continue
             op, dest = fields[node, OP], fields[node, DEST]
             least, flags = fields[node, LEAST], fields[node, FLAGS]
+            if op == FORK:
+                at, node = here, children[node]
+                continue
             if op == END:
                 if here != end:
                     node = siblings[node]

@@ -7,7 +7,7 @@ forms, which share what they begin with. A frame that is not exactly of a form i
 to the decoder; so does every number whose float64 is not one division of two exact ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from perptape.events import Book, Event, Quote
 from perptape.matching import (
+    END,
     FLAGS,
+    FORK,
     LIST,
     MOST,
     PRICES,
@@ -47,6 +49,8 @@ class Field(NamedTuple):
 
 Part = tuple[bytes, Field]
 """A literal, and what follows it."""
+Alternative = tuple[bytes, int]
+"""A literal, or what is left of it, and the number of its part."""
 
 
 class Form(NamedTuple):
@@ -117,15 +121,16 @@ class Forms:
         self.streams: dict[tuple[str, bool], int] = {}
         """Of all forms (symbol, is_book), numbered as they came."""
         self._root: dict[str, int] = {}
-        """By venue: its first node."""
+        """By venue: its first part."""
         self._parts: list[Part] = []
         self._child: list[int] = []
         self._sibling: list[int] = []
-        self._trie: Trie | None = None
+        self._laid: tuple[Trie, dict[str, int]] | None = None
+        """All of it in arrays; and by venue its first node there."""
 
     def add(self, venue: str, form: Form) -> bool:
         """Take in a form; False if it is known."""
-        self._trie, is_new, above = None, False, -1
+        self._laid, is_new, above = None, False, -1
         for part in form.parts:
             first = self._root.get(venue, -1) if above < 0 else self._child[above]
             node = first
@@ -157,9 +162,10 @@ class Forms:
 
         It is of ``venues[whose[k]]``; below 0: of none.
         """
-        roots = np.array([self._root.get(venue, -1) for venue in venues], np.int64)
         if self.forms:
-            read_frames(payload, offsets, whose, roots, self._laid_out(), *read)
+            trie, first = self._laid = self._laid or self._laid_out()
+            roots = np.array([first.get(venue, -1) for venue in venues], np.int64)
+            read_frames(payload, offsets, whose, roots, trie, *read)
 
     def stream_of(self) -> Ints:
         """[form]: the number of its stream in ``streams``."""
@@ -175,25 +181,69 @@ class Forms:
         """[form, of ``WHOLES``]: which of them there are."""
         return np.array([form.said for form in self.forms], np.bool_).reshape(-1, len(WHOLES))
 
-    def _laid_out(self) -> Trie:
-        if self._trie is None:
-            parts, child, sibling = list(self._parts), list(self._child), list(self._sibling)
-            rows = [list(field[: FLAGS + 1]) for _, field in parts]
-            for row, (_, field) in zip(rows, self._parts, strict=True):
-                if field.op == LIST:
-                    row[SCALE] = len(parts)
-                    parts += field.element
-            within = range(len(rows), len(parts))
-            rows += [list(parts[node][1][: FLAGS + 1]) for node in within]
-            child += [node + 1 for node in within]
-            sibling += [-1 for _ in within]
-            stops = np.cumsum([0, *(len(literal) for literal, _ in parts)])
-            self._trie = Trie(
-                np.frombuffer(b"".join(literal for literal, _ in parts), np.uint8),
-                stops[:-1].copy(),
-                stops[1:].copy(),
-                np.array(rows, np.int64),
-                np.array(child, np.int64),
-                np.array(sibling, np.int64),
-            )
-        return self._trie
+    def _alternatives(self, part: int) -> Iterator[Alternative]:
+        while part >= 0:
+            yield self._parts[part][0], part
+            part = self._sibling[part]
+
+    def _laid_out(self) -> tuple[Trie, dict[str, int]]:
+        """Make nodes of all parts; where several literals begin alike, one of what they share."""
+        nodes, child, sibling = list[Part](), list[int](), list[int]()
+        roots = [-1] * len(self._root)
+        to_do = [
+            (roots, k, [*self._alternatives(part)]) for k, part in enumerate(self._root.values())
+        ]
+        while to_do:
+            above, at, alternatives = to_do.pop()
+            for literal, rest in _parted(alternatives):
+                above[at] = at_new = len(nodes)
+                above, at = sibling, at_new
+                field, number, below = self._node(rest)
+                nodes.append((literal, field))
+                sibling.append(-1)
+                child.append(number)
+                to_do += [(child, at_new, below)] if below else []
+        return _in_arrays(nodes, child, sibling), dict(zip(self._root, roots, strict=True))
+
+    def _node(self, rest: list[Alternative]) -> tuple[Field, int, list[Alternative]]:
+        """Give what follows a literal, its form if that ends there, and what is below."""
+        if len(rest) > 1:
+            return Field(FORK), -1, rest
+        ((_, part),) = rest
+        field, child = self._parts[part][1], self._child[part]
+        return field, child, [] if field.op == END else [*self._alternatives(child)]
+
+
+def _parted(alternatives: Iterable[Alternative]) -> Iterator[tuple[bytes, list[Alternative]]]:
+    """Put those together that begin alike: what they share, and what is left of each."""
+    groups: dict[bytes | int, list[Alternative]] = {}
+    for literal, part in alternatives:
+        groups.setdefault(literal[:1] or part, []).append((literal, part))
+    for begin in sorted(groups, key=lambda begin: isinstance(begin, int)):
+        literals = [literal for literal, _ in groups[begin]]
+        low, high = min(literals), max(literals)
+        pairs = enumerate(zip(low, high, strict=False))
+        same = next((at for at, (a, b) in pairs if a != b), len(low))
+        yield low[:same], [(literal[same:], part) for literal, part in groups[begin]]
+
+
+def _in_arrays(parts: list[Part], child: list[int], sibling: list[int]) -> Trie:
+    """Put nodes into arrays, and those of a list's element after them."""
+    rows = [list(field[: FLAGS + 1]) for _, field in parts]
+    for row, (_, field) in zip(rows, tuple(parts), strict=True):
+        if field.op == LIST:
+            row[SCALE] = len(parts)
+            parts += field.element
+    within = range(len(rows), len(parts))
+    rows += [list(parts[node][1][: FLAGS + 1]) for node in within]
+    child += [node + 1 for node in within]
+    sibling += [-1 for _ in within]
+    stops = np.cumsum([0, *(len(literal) for literal, _ in parts)])
+    return Trie(
+        np.frombuffer(b"".join(literal for literal, _ in parts), np.uint8),
+        stops[:-1].copy(),
+        stops[1:].copy(),
+        np.array(rows, np.int64),
+        np.array(child, np.int64),
+        np.array(sibling, np.int64),
+    )
