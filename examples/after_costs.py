@@ -12,6 +12,9 @@ import polars as pl
 
 import perptape as pt
 
+if not sys.argv[1:]:
+    sys.exit(__doc__)
+
 NOTIONAL, LATE_MS = 50_000, 20
 
 tape, coin = pt.open(sys.argv[1]), "BTC-USDT"

@@ -9,6 +9,9 @@ import polars as pl
 
 import perptape as pt
 
+if not sys.argv[1:]:
+    sys.exit(__doc__)
+
 tape = pt.open(sys.argv[1])
 markets = tape.markets()
 print(tape)

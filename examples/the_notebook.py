@@ -9,6 +9,8 @@ from pathlib import Path
 import perptape as pt
 from perptape import report
 
+if not sys.argv[2:]:
+    sys.exit(__doc__)
 tape, pictures = Path(sys.argv[1]), Path(sys.argv[2])
 
 recording = pt.open(tape)

@@ -10,6 +10,9 @@ import sys
 
 import perptape as pt
 
+if not sys.argv[1:]:
+    sys.exit(__doc__)
+
 tape = pt.open(sys.argv[1])
 clocks = pt.clocks(tape.clock_samples())
 print(clocks.venues.select("venue", "offset_ms", "error_ms", "reason"))

@@ -4,6 +4,7 @@ import ast
 import re
 import shlex
 import tomllib
+from importlib import resources
 from pathlib import Path
 
 import msgspec
@@ -244,5 +245,7 @@ def test_no_lock_names_an_address():
 
 def test_the_public_names_are_there_and_no_others():
     assert all(getattr(perptape, name) is not None for name in perptape.__all__)
+    assert dir(perptape) == sorted(perptape.__all__)
+    assert resources.files(perptape).joinpath("py.typed").is_file()  # else its types are not read
     with pytest.raises(AttributeError, match="gossip"):
         perptape.gossip  # noqa: B018

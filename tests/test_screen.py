@@ -96,7 +96,9 @@ def test_what_was_shown_last_is_seen(tmp_path):
 
 
 def ended(monkeypatch, tmp_path, **how):
-    done = Summary(**{"seconds": 1.0, "markets": (status("no route", "unreachable", 0),), **how})
+    done = Summary(
+        **{"seconds": 1.0, "frames": 9, "markets": (status("no route", "unreachable", 0),), **how}
+    )
     monkeypatch.setattr(screen, "run", lambda *_, **__: done)
     choice = choose(instruments=["BTC-USDT"], venues=["bybit"], tape=tmp_path / "t")
     return screen.record(choice, as_json=True, say=say)

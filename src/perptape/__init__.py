@@ -91,3 +91,7 @@ if not TYPE_CHECKING:  # else every misspelt module would pass for an object
         place, attribute = _HOMES[name]
         module = import_module(place)
         return module if attribute is None else getattr(module, attribute)
+
+    def __dir__() -> list[str]:
+        """Name what is public, loaded or not: what an editor offers."""
+        return __all__

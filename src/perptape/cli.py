@@ -17,6 +17,7 @@ app = App(
     name="perptape",
     help="Record what several exchanges say about the same perpetual future, losing nothing, "
     "and see what the differences were really worth.",
+    help_epilogue="Add --debug to any command to see the traceback behind an error.",
     version=__version__,
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,  # else Ctrl-C before a recording begins would end with 0
@@ -74,13 +75,23 @@ def record(  # noqa: PLR0913 - one parameter per flag
         int | None, Parameter(help="Of a universe: so many, by turnover of 24 h; else all.")
     ] = None,
     for_: Annotated[
-        str | None, Parameter(name="--for", help="How long: 40s, 5m, 1h30m. Else until Ctrl-C.")
+        str | None,
+        Parameter(
+            name="--for",
+            help="How long: 40s, 5m, 1h30m. Else until Ctrl-C.",
+            allow_leading_hyphen=True,
+        ),
     ] = None,
     tape: Annotated[
-        Path | None, Parameter(help="The directory to record into; an existing tape is continued.")
+        Path | None,
+        Parameter(
+            help="The directory to record into, else tape-DATE-TIME (UTC) here; an existing tape "
+            "is continued."
+        ),
     ] = None,
     keep: Annotated[
-        str | None, Parameter(help="How long frames are kept: 30d, 12h. Else for ever.")
+        str | None,
+        Parameter(help="How long frames are kept: 30d, 12h (1h or more). Else for ever."),
     ] = None,
     max_disk: Annotated[
         str | None, Parameter(help="How much room they may take: 500MB, 200GB, 1TB.")
@@ -184,7 +195,7 @@ def report(  # noqa: PLR0913 - one parameter per flag
     ] = None,
     to: Annotated[str | None, Parameter(help="Up to this time (UTC).")] = None,
 ) -> int:
-    """Analyse tapes: one self-contained page, the figures as JSON, the notebook's pictures."""
+    """Analyse tapes: one self-contained page, the figures as JSON, a picture of each pair."""
     from perptape import progress, report  # noqa: PLC0415
     from perptape.wording import printable  # noqa: PLC0415
 
@@ -230,7 +241,9 @@ def sim(  # noqa: PLR0913 - one parameter per flag
     *,
     venues: Annotated[str | None, Parameter(help="Which; else all that there are.")] = None,
     scenario: Annotated[Path | None, Parameter(help="TOML: market, episodes, faults.")] = None,
-    port: Annotated[int, Parameter(help="Venue k listens on PORT+k; 0: on free ones.")] = 9001,
+    port: Annotated[
+        int, Parameter(help="The first venue listens on PORT, the next on PORT+1; 0: on free ones.")
+    ] = 9001,
     seed: Annotated[int | None, Parameter(help="The market's seed.")] = None,
     for_: Annotated[
         str | None, Parameter(name="--for", help="How long; else until Ctrl-C.")

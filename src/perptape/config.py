@@ -17,6 +17,7 @@ SIZES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(MB|GB|TB)", re.IGNORECASE)
 LARGEST = 10**18
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+LEAST_KEEP_S = UNITS_S["h"]
 LEAST_DISK = 500 * SIZES["MB"]
 """The tail and the open segment alone take a good part of it."""
 
@@ -83,6 +84,16 @@ def duration_ns(text: str, argument: str = "--for") -> int:
     ns = round(total * NS)
     if not ns:
         raise BadUsage(f"{argument} {text!r} is no time at all: write 40s, 5m or 1h30m.")
+    return ns
+
+
+def retention_ns(text: str) -> int:
+    """``12h``, ``30d`` in ns; what is older is deleted, so the unit is to be written. BadUsage."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        raise BadUsage(f"--keep {text!r} has no unit: write {text}d for days, {text}h for hours.")
+    ns = duration_ns(text, "--keep")
+    if ns < LEAST_KEEP_S * NS:
+        raise BadUsage(f"--keep {text!r} deletes what is not an hour old: give 1h or more.")
     return ns
 
 

@@ -51,7 +51,7 @@ def choose(  # noqa: PLR0913 - one parameter per flag
     file = config.load(config_path)
     words = instruments or file.instruments
     quotes = quotes_in(words)
-    names = [parse_instrument(word) for word in words if not WORD.fullmatch(word)]
+    names = [_perpetual(word) for word in words if not WORD.fullmatch(word)]
     if not words:
         raise BadUsage("record needs an instrument: perptape record BTC-USDT.")
     lasts = _first(duration, file.for_)
@@ -73,6 +73,16 @@ def choose(  # noqa: PLR0913 - one parameter per flag
     return Choice(plan, place, file.sync_ms)
 
 
+def _perpetual(word: str) -> str:
+    """Read the name of what can be recorded."""
+    name = parse_instrument(word)
+    if name.startswith("ALL-"):
+        raise BadUsage(f"{word!r} is no universe: write ALL-USDT, ALL-USDC or ALL-USD.")
+    if name.endswith("-SPOT"):
+        raise BadUsage(f"{word!r} is spot, which can only be imported: record a perpetual.")
+    return name
+
+
 def _first(flag: T | None, of_the_file: T | None) -> T | None:
     return of_the_file if flag is None else flag
 
@@ -92,7 +102,7 @@ def _rule(
 
 def _retention(keep: str | None, max_disk: str | None) -> Retention:
     return Retention(
-        keep_ns=None if keep is None else config.duration_ns(keep, "--keep"),
+        keep_ns=None if keep is None else config.retention_ns(keep),
         max_bytes=None if max_disk is None else config.size_b(max_disk),
     )
 

@@ -18,7 +18,7 @@ QUIET_S = 2.0
 """Work that takes no longer than this says nothing."""
 REDRAW_S, LINE_S = 0.2, 10.0
 """How often a terminal's line is written again, and how often another gets one."""
-SURE = 0.01
+SURE = 0.1
 """Of less that is done nothing is concluded: much of it was preparation."""
 NARROW = 20
 """Columns that a terminal has at least."""

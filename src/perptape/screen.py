@@ -109,7 +109,7 @@ def print_venues(*, as_json: bool, say: Say) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("venue", "records", *CHANNELS.values(), "taker fee"):
-        table.add_column(head, no_wrap=head == "venue")
+        table.add_column(head, no_wrap=head == "venue", overflow="fold")
     for row, venue in zip(rows, VENUES.values(), strict=True):
         fee = row["taker_fee"]
         table.add_row(
@@ -139,6 +139,9 @@ def print_instruments(
     rows = [i for i in found if matches(i, pattern)]
     if as_json:
         say(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
+        return
+    if not rows:
+        say("Nothing that is listed matches" + (f" {printable(pattern)}." if pattern else "."))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     heads = ("venue", "instrument", "symbol", "contract", "tick", "lot", "funding", "status")
@@ -182,10 +185,12 @@ def tell(words: str, *, as_json: bool) -> None:
 
 
 def _summary(done: Summary, tape: Path) -> str:
-    frames = sum(market.frames for market in done.markets)
+    heard = sum(market.frames > 0 for market in done.markets)
+    of = "" if heard == len(done.markets) else f" of {len(done.markets)}"
+    markets = "1 market" if heard == 1 and not of else f"{heard}{of} markets"
     return (
-        f"{tape}: about {frames:,} data frames of {len(done.markets)} markets in "
-        f"{done.seconds:.1f} s. Next: perptape verify {tape}"
+        f"{tape}: {done.frames:,} frames of {markets} in {done.seconds:.1f} s. "
+        f"Next: perptape verify {tape}"
     )
 
 

@@ -154,7 +154,7 @@ def _market(stream: Stream, intervals: list[Interval]) -> Market:
 
 
 def sentence(verdict: Verdict) -> str:
-    """Put the verdict into one line."""
+    """Put the verdict into one line; a channel-second is a second of one channel of one market."""
     if verdict.damage:
         places = len(verdict.damage)
         return (
@@ -172,5 +172,5 @@ def sentence(verdict: Verdict) -> str:
         if i.reason not in EXPECTED
     )
     if verdict.verdict == "complete":
-        return f"complete: {heard:.1f} market-seconds trusted, nothing missing."
-    return f"untrusted: {lost:.1f} of {heard + lost:.1f} market-seconds were not heard whole."
+        return f"complete: {heard:,.1f} channel-seconds trusted, nothing missing."
+    return f"untrusted: {lost:,.1f} of {heard + lost:,.1f} channel-seconds were not heard whole."
