@@ -1,7 +1,10 @@
 """Processes that die, are told to stop, or meet each other."""
 
+import contextlib
 import signal
+import sys
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -17,6 +20,7 @@ EACH = [
     *(("fdatasync", None), ("fsync", None), ("rename", None), ("unlink,unlinkat", None)),
     *(("write", SEGMENT), ("write", MANIFEST), ("mkdir", None), ("fallocate", None)),
 ]
+STOPPED_S = 5
 MOST = 20
 """So many calls of one kind are tried at most; the first of them make the tape."""
 
@@ -106,6 +110,87 @@ def test_stopped_while_it_subscribes_and_reconnects(torture, tmp_path, figures, 
         survived=1,
         lost=0,
         recovery=f"ended in {took:.1f} s",
+    )
+
+
+HANGUP = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+HANGUP += "os.execvp(sys.argv[1], sys.argv[1:])"
+NOHUP = [sys.executable, "-c", HANGUP]
+SIGNALS = {
+    "SIGHUP": ([], [signal.SIGHUP]),
+    "SIGINT twice": ([], [signal.SIGINT, signal.SIGINT]),
+    "SIGHUP under nohup, then SIGTERM": (NOHUP, [signal.SIGHUP, signal.SIGTERM]),
+}
+
+
+def test_signals_that_end_it_and_one_that_does_not(torture, calm, tmp_path, figures):
+    """Several recorders at once: all end with what they had, but nohup's goes on."""
+    words = ["BTC-USDT", "ETH-USDT", *calm.urls, "--venues", "bybit,htx"]
+    with contextlib.ExitStack() as all_end:
+        recorders = {}
+        for name, (under, numbers) in list(SIGNALS.items())[0 if torture.LONG else -1 :]:
+            recorder = torture.Recorder(tmp_path / name.replace(" ", "-"), words, under=under)
+            recorders[name] = all_end.enter_context(recorder), numbers
+        for recorder, _ in recorders.values():
+            recorder.live(4)
+        for name, (recorder, numbers) in recorders.items():
+            recorder.tell(numbers[0])
+            if name.endswith("SIGTERM"):
+                told = recorder.told
+                torture.until(lambda r=recorder, n=told: r.told > n + 200, "frames after a hangup")
+            begun = time.monotonic()
+            if len(numbers) > 1:
+                recorder.tell(numbers[1])
+            code, took = recorder.wait(), time.monotonic() - begun
+            assert code == 128 + (numbers[-1] if name.endswith("SIGTERM") else numbers[0])
+            assert took < 5
+            torture.no_traceback(recorder.said)
+            frames = torture.check(recorder.tape, calm, told=recorder.told)
+            assert {s.state for s in Tape(recorder.tape).segments} == {"sealed"}
+            figures(
+                name,
+                injected=len(numbers),
+                survived=len(numbers),
+                lost=0,
+                recovery=f"ended in {took:.1f} s",
+                rss=f"{recorder.rss_mb:.0f} MB",
+                remark=f"exit {code}; {frames:,} frames",
+            )
+
+
+def test_the_scheduler_gives_it_no_time(torture, calm, tmp_path, figures):
+    """What comes while it is stopped waits in the kernel or at the venue; none is lost."""
+    if not torture.LONG:
+        pytest.skip("tests/torture/test_together.py is the short form; ./run torture has this one")
+    words = ["BTC-USDT", "ETH-USDT", *calm.urls, "--venues", "bybit,htx"]
+    with torture.Recorder(tmp_path / "r", words) as recorder:
+        recorder.live(4)
+        torture.until(lambda: recorder.told > 500, "frames")
+        recorder.tell(signal.SIGSTOP)
+        stopped = time.time_ns()
+        time.sleep(STOPPED_S)
+        recorder.tell(signal.SIGCONT)
+        told = recorder.told
+        torture.until(lambda: recorder.told > told + 500 * STOPPED_S, "what has waited, and more")
+        recorder.stop()
+    torture.no_traceback(recorder.said)
+    frames = torture.check(recorder.tape, calm, told=recorder.told)
+    data = (Kind.TEXT, Kind.BINARY)
+    after = min(f.ts_recv for f in Tape(recorder.tape).frames() if f.ts_recv > stopped + NS // 2)
+    heard = [f.ts_recv for f in Tape(recorder.tape).frames() if f.kind in data]
+    silent_s = max(b - a for a, b in pairwise(heard)) / NS
+    found = torture.untrusted_s(recorder.tape)
+    assert silent_s > STOPPED_S * 0.9
+    assert recorder.rss_mb < 400
+    figures(
+        f"SIGSTOP for {STOPPED_S} s",
+        injected=1,
+        survived=1,
+        lost=0,
+        untrusted=f"{sum(found.values()):.1f} s; nothing read for {silent_s:.1f} s",
+        recovery=f"{(after - stopped) / NS - STOPPED_S:.2f} s",
+        rss=f"{recorder.rss_mb:.0f} MB",
+        remark=f"{frames:,} frames without a hole",
     )
 
 
