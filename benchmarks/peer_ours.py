@@ -68,6 +68,9 @@ class Nowhere:
     def new_wire(self, _venue: str) -> int:
         return 1
 
+    def end_wire(self, _wire: int) -> None:
+        pass
+
     def append(self, *_record: object) -> int:
         return 0
 

@@ -29,6 +29,7 @@ NAMES = ("BTC-USDT", "ETH-USDT", "BTC-USD", "ETH-USD")
 """One of the seven quotes in USD."""
 CHANNELS = "quotes,books,trades,marks,funding"
 EVERY_S, SLACK_S = 5, 15
+SEEN = ("MB resident", "of them its own", "of them of files, the tail's too", "descriptors")
 PARTS = 10
 WARM = 0.1
 """Share of the time that is left out of the slopes: what is learned is learned by then."""
@@ -50,7 +51,7 @@ def main() -> None:
 
 
 def recorded(place: Path, seconds: int) -> np.ndarray:
-    """Record so long; give [n, 3]: seconds since the start, MB resident, open descriptors."""
+    """Record so long; give [n, 5]: seconds since the start, then :data:`SEEN`."""
     begun, seen = time.monotonic(), []
     with ExitStack() as running:
         words = ["--scenario", str(SCENARIO), "--port", "0", "--truth", str(place / "truth.jsonl")]
@@ -72,15 +73,16 @@ def started(words: list[str], stdout: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "perptape", *words], stdout=stdout)  # noqa: S603
 
 
-def weighed(pid: int) -> tuple[float, int]:
-    """Give MB resident and open descriptors; 0 of a process that is gone."""
+def weighed(pid: int) -> tuple[float, ...]:
+    """Give what :data:`SEEN` names; 0 of a process that is gone."""
     place = Path(f"/proc/{pid}")
     try:
-        rows = (place / "status").read_text().splitlines()
-        kb = next((int(row.split()[1]) for row in rows if row.startswith("VmRSS")), 0)
-        return kb / 1024, len(list((place / "fd").iterdir()))
+        rows = [row.split() for row in (place / "status").read_text().splitlines()]
+        mb = {row[0]: int(row[1]) / 1024 for row in rows if row[-1] == "kB"}
+        sizes = (mb.get(name, 0.0) for name in ("VmRSS:", "RssAnon:", "RssFile:"))
+        return (*sizes, float(len(list((place / "fd").iterdir()))))
     except OSError:
-        return 0.0, 0
+        return (0.0,) * len(SEEN)
 
 
 def told(seen: np.ndarray) -> list[str]:
@@ -92,7 +94,7 @@ def told(seen: np.ndarray) -> list[str]:
         "| of the recorder | least | mean | most | slope an hour | its error |",
         "|---|---|---|---|---|---|",
     ]
-    for column, name in ((1, "MB resident"), (2, "descriptors")):
+    for column, name in enumerate(SEEN, 1):
         values = kept[:, column]
         slope, error = sloped(hours, values)
         lines.append(

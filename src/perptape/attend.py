@@ -5,6 +5,7 @@ Nothing that it does ends or delays another venue: it refuses, hangs, lies or fl
 
 import asyncio
 import itertools
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from random import Random
@@ -249,10 +250,13 @@ class Attendance:
             tally.count(payloads, mono)
             if self._desk.tape.full:
                 self._desk.heed()
-            for topic in wire.session.books.bases_due(mono) if wire.session else ():
-                self._fetch_base(wire, topic)
+            wire = own()
+            if wire is not None and wire.session is not None:
+                for topic in wire.session.books.bases_due(mono):
+                    self._fetch_base(wire, topic)
 
         wire = Wire(venue, wanted, self._desk.tape, self._desk.clock, on_read)
+        own = weakref.ref(wire)  # else a wire that has ended would stay until the next collection
         return wire
 
     def _fetch_base(self, wire: Wire, topic: Topic) -> None:

@@ -1,6 +1,7 @@
 """Open a websocket; whatever goes wrong in that is :class:`Unreachable`."""
 
 import asyncio
+import gc
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ EYEBALLS_S = 0.25
 """How long one address is tried alone before the next is tried beside it."""
 CLOSE_S = 1.0
 """How long a peer may take over its half of the closing."""
+YOUNG = 1
+"""The generations of objects that a collection soon after looks at, in less than a millisecond."""
 
 
 async def dial(listener: WSListener, venue: Venue, route: Route, ts_wall: int) -> None:
@@ -27,11 +30,14 @@ async def dial(listener: WSListener, venue: Venue, route: Route, ts_wall: int) -
         async with asyncio.timeout(CONNECT_S):
             await _connect(listener, venue, route)
     except WSHandshakeError as error:
-        raise _turned_away(error, ts_wall) from error
+        # picows keeps it where its frames, and so all that waits for them, are kept by it.
+        raise _turned_away(error.with_traceback(None), ts_wall) from error
     except TimeoutError as error:
         raise Unreachable(f"no answer within {CONNECT_S:g} s") from error
     except (OSError, WSError, ProxyError, ValueError) as error:
         raise Unreachable(str(error) or type(error).__name__) from error
+    finally:
+        gc.collect(YOUNG)  # asyncio's race of addresses leaves tasks that hold each other
 
 
 async def _connect(listener: WSListener, venue: Venue, route: Route) -> None:

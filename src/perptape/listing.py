@@ -24,6 +24,9 @@ class Nowhere:
         del venue
         return 0
 
+    def end_wire(self, wire: int) -> None:
+        del wire
+
     def append(self, *_: object) -> int:
         return 0
 

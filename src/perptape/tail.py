@@ -102,6 +102,9 @@ class Tail:
         name = venue.encode()
         self._tags[wire] = TAG.pack(wire, len(name)) + name
 
+    def forget_wire(self, wire: int) -> None:
+        self._tags.pop(wire, None)
+
     def append(  # noqa: PLR0913, PLR0917 - a record has so many parts, and this is the hot path
         self,
         seq: int,

@@ -141,6 +141,10 @@ class TapeWriter:
         self._tail.name_wire(wire, venue)
         return wire
 
+    def end_wire(self, wire: int) -> None:
+        """Forget a wire; nothing may be appended of it any more."""
+        self._tail.forget_wire(wire)
+
     def append(  # noqa: PLR0913, PLR0917 - a frame has so many parts, and this is the hot path
         self,
         wire: int,

@@ -42,6 +42,9 @@ class Sink(Protocol):
 
     def new_wire(self, venue: str) -> int: ...
 
+    def end_wire(self, wire: int) -> None:
+        """Forget a wire of which nothing more comes."""
+
     def append(  # noqa: PLR0913, PLR0917 - a record has these parts
         self,
         wire: int,
@@ -67,7 +70,8 @@ class Wire:
         """``on_read`` is given the messages of each socket read, and its monotonic time."""
         self.venue, self._wanted = venue, wanted
         self._tape, self._clock, self._on_read = tape, clock, on_read
-        self.listener = Listener(self, usual=BINARY if venue.inflates else TEXT)
+        self._listener: Listener | None = None
+        """It holds us, so whoever leaves the wire lets it go."""
         self.session: Session | None = None
         """There is one as soon as the wire is open."""
         self._lost: Exception | None = None
@@ -76,8 +80,9 @@ class Wire:
 
     async def connect(self, route: Route) -> None:
         """Open it. Raises Unreachable."""
+        self._listener = Listener(self, usual=BINARY if self.venue.inflates else TEXT)
         try:
-            await dial(self.listener, self.venue, route, self._clock.now()[0])
+            await dial(self._listener, self.venue, route, self._clock.now()[0])
         except Unreachable:
             if self.session is None:  # else it opened at the last moment
                 raise
@@ -92,10 +97,14 @@ class Wire:
         try:
             await self._transport.wait_disconnected()
         except WSProtocolError as error:
-            self._end(LostSync(f"the venue broke the protocol: {error}"))
+            words = str(error.with_traceback(None))  # picows keeps it, and would keep us with it
+            self._end(LostSync(f"the venue broke the protocol: {words}"))
         except Exception as error:  # noqa: BLE001 - raised by our own side, told to who waits
             self._end(error)
         self._end(LostSync("the connection ended without a close frame"))
+        self.cut()
+        if self.session is not None:
+            self._tape.end_wire(self.number)
         return self._lost or LostSync("it never opened")
 
     def shutdown(self) -> None:
@@ -109,11 +118,13 @@ class Wire:
         """Wait for it no longer; one that is hanging up is given its time."""
         if self._lost is None:
             self.cut()
+        self._listener = None
 
     def cut(self) -> None:
         """Leave nothing behind, whatever the peer does."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None  # it holds us
         if self.session is not None:
             self._transport.disconnect(graceful=False)
 
@@ -266,14 +277,15 @@ class Wire:
         """Write the last notes and hang up; only the first call counts."""
         if self._lost is not None or self.session is None:
             return
-        self._lost = why
+        self._lost = why.with_traceback(None)  # which holds us
         for note in self.session.notes():
             self._note(note)
         self._note(Note(note="closed", reason=str(why)))
         self._hang_up(code)
 
     def _hang_up(self, code: WSCloseCode) -> None:
-        self.listener.close_ears()
+        if self._listener is not None:
+            self._listener.close_ears()
         if self._timer is not None:
             self._timer.cancel()
         self._transport.send_close(code)

@@ -124,6 +124,7 @@ class MemoryTape:
     def __init__(self, path=Path("/")):
         self.records = []
         self.venues = {0: ""}
+        self.ended = []
         self.full = self.closed = False
         self.ts_before, self.troubles = None, 0
         self.trouble = None
@@ -133,6 +134,10 @@ class MemoryTape:
     def new_wire(self, venue):
         self.venues[len(self.venues)] = venue
         return len(self.venues) - 1
+
+    def end_wire(self, wire):
+        assert wire in self.venues
+        self.ended.append(wire)
 
     def append(  # noqa: PLR0913, PLR0917 - the tape's own signature
         self,
@@ -144,6 +149,7 @@ class MemoryTape:
         wire_sizes: Sequence[int] | None = None,
     ):
         assert not self.closed and payloads and wire in self.venues
+        assert wire not in self.ended
         assert all(type(payload) is bytes for payload in payloads)
         self.records.append(
             SimpleNamespace(
