@@ -75,6 +75,8 @@ class Summary(msgspec.Struct, frozen=True):
     markets: tuple[MarketStatus, ...]
     heard: bool
     """Some market gave a data frame; if none did, nothing was recorded."""
+    frames: int
+    """That this recording put on the tape, its own notes and requests among them."""
     signal: int | None = None
     """What ended it before its time."""
 
@@ -125,7 +127,11 @@ async def _until_signalled(plan: Plan, path: Path, sync_ms: int, status: Tell | 
     for each in SIGNALS[: 2 if is_nohup else 3]:
         loop.add_signal_handler(each, on_signal, each)
     tape = TapeWriter(
-        path, config=plan.config(), sync_ms=sync_ms, now=clock.now, retention=plan.retention
+        path,
+        config={**plan.config(), "sync_ms": sync_ms},
+        sync_ms=sync_ms,
+        now=clock.now,
+        retention=plan.retention,
     )
     summary = await record(plan, tape, stop=stop, status=status, clock=clock)
     return msgspec.structs.replace(summary, signal=came[0] if came else None)
@@ -172,6 +178,7 @@ class Recorder:
             seconds=(self.clock.mono() - begun) / NS,
             markets=markets,
             heard=any(market.frames for market in markets),
+            frames=self.tape.frames,
         )
 
     async def _attend(self) -> None:
