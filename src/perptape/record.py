@@ -1,9 +1,11 @@
 """All wires into one tape, until told to stop."""
 
 import asyncio
+import ctypes
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -30,6 +32,9 @@ CHECK_CLOCK_NS = 250 * MS
 TELL_NS = 1 * NS
 WHOLE_TAPE = 0
 """The wire number of remarks about all of the tape."""
+LARGE_BYTES = 4 << 20
+"""More memory than this is given back as soon as it is free; a batch for a segment has less."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Tell = Callable[[Sequence[MarketStatus]], None]
@@ -106,8 +111,21 @@ def run(plan: Plan, path: Path, *, sync_ms: int = 1000, status: Tell | None = No
     Once a signal came the process is to end, and ignores more of them: a second Ctrl-C must not
     cut short what is left to say.
     """
+    _keep_memory_flat()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_signalled(plan, path, sync_ms, status))
+
+
+def _keep_memory_flat() -> None:
+    """Have glibc give back what is large; other C libraries are left as they are.
+
+    Else the first large block that is freed, be it a list of instruments or what a bomb inflated
+    to, moves the bounds up, and from then on as much and more is held (mallopt(3)).
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for bound in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            mallopt(bound, LARGE_BYTES)
 
 
 async def _until_signalled(plan: Plan, path: Path, sync_ms: int, status: Tell | None) -> Summary:
