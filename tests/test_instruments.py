@@ -94,6 +94,7 @@ def test_nearest_name():
     assert nearest("BTCC-USDT-PERP", names) == "BTC-USDT-PERP"
     assert nearest("1000PEPE-USDT-PERP", names) == "PEPE-USDT-PERP"
     assert nearest("zzz", names) is None
+    assert nearest("FOOBAR-USDT-PERP", names) is None
     assert nearest("BTC-USDT-PERP", []) is None
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from perptape import board, screen
 from perptape.cli import say
+from perptape.manifest import ClockState
 from perptape.plan import choose
 from perptape.record import Summary
 from perptape.status import MarketStatus
@@ -122,6 +123,13 @@ def test_nothing_recorded_says_why_and_what_next(monkeypatch, tmp_path):
     many = (status("no route", "unreachable", 0),) * 200
     with pytest.raises(screen.NothingRecorded, match=r"d: bybit \(200 markets\): no route; "):
         ended(monkeypatch, tmp_path, heard=False, markets=many)
+
+
+@pytest.mark.parametrize("synchronised", [True, False])
+def test_a_clock_that_nobody_sets_is_told_of(monkeypatch, capsys, synchronised):
+    monkeypatch.setattr(screen, "clock_state", lambda: ClockState(synchronised, 16, 16))
+    screen.tell_clock()
+    assert ("is not synchronised" in capsys.readouterr().out) is not synchronised
 
 
 STUCK = """

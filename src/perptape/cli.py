@@ -122,6 +122,8 @@ def record(  # noqa: PLR0913 - one parameter per flag
     as_json = json or not board.is_terminal()
     if choice.plan.universe is not None:
         screen.tell(choice.plan.universe.why(), as_json=as_json)
+    if not as_json:
+        screen.tell_clock()
     return screen.record(choice, as_json=as_json, say=say)
 
 

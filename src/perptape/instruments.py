@@ -18,6 +18,8 @@ BUNDLE = re.compile(r"(1000|10000|100000|1000000)([A-Z][A-Z0-9]+)")
 KILO = re.compile(r"k([A-Z][A-Z0-9]*)")
 """``kPEPE``, a thousand: one venue's spelling."""
 ODD_BUNDLES = {"SHIB1000": ("SHIB", 1e3), "1MBABYDOGE": ("BABYDOGE", 1e6)}
+NEAR = 8
+"""So many similar names are looked at."""
 UNIT_WORDS = re.compile(r"1M|10{3,6}|k")
 
 
@@ -76,8 +78,17 @@ def quote_of(name: str) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Give the most similar of ``names``, or ``None`` if nothing is near."""
-    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.5)), None)
+    """Give the most similar of ``names``, or ``None`` if nothing is near.
+
+    Of instruments only those count whose coins are alike: all end in the same words.
+    """
+    near = difflib.get_close_matches(name, names, n=NEAR, cutoff=0.5)
+    alike = (each for each in near if _is_near(base_of(name), base_of(each)))
+    return next(alike, None)
+
+
+def _is_near(one: str, other: str) -> bool:
+    return bool(difflib.get_close_matches(one, [other], cutoff=0.5))
 
 
 def unbundle(base: str, *, kilo: bool = False) -> tuple[str, float]:

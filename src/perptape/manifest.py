@@ -221,7 +221,7 @@ def this_host() -> Host:
         name=socket.gethostname(),
         python=platform.python_version(),
         platform=platform.platform(),
-        clock=_clock_state(),
+        clock=clock_state(),
         boot=this_boot(),
     )
 
@@ -232,7 +232,8 @@ _TIMEX_ROOM = 512
 _UNSYNCHRONISED = 0x0040
 
 
-def _clock_state() -> ClockState | None:
+def clock_state() -> ClockState | None:
+    """Ask the kernel; ``None`` where it does not say."""
     timex = ctypes.create_string_buffer(_TIMEX_ROOM)
     try:
         answer = ctypes.CDLL(None, use_errno=True).adjtimex(timex)

@@ -18,6 +18,7 @@ from perptape.board import Board, Say, is_terminal
 from perptape.errors import NothingRecorded
 from perptape.events import CHANNELS, NS
 from perptape.importers import ImportSummary
+from perptape.manifest import clock_state
 from perptape.plan import Choice
 from perptape.record import Summary, run
 from perptape.verify import EXPECTED
@@ -163,6 +164,19 @@ def matches(instrument: "Instrument", pattern: str | None) -> bool:
     if any(c in text for c in "*?["):
         return fnmatch.fnmatchcase(instrument.name, text)
     return text in instrument.name or text in instrument.symbol.upper()
+
+
+UNSYNCHRONISED = (
+    "This machine's clock is not synchronised, so times of different venues and tapes may be off: "
+    "start an NTP client (timedatectl set-ntp true)."
+)
+
+
+def tell_clock() -> None:
+    """Say it to a person if the kernel's clock is not synchronised; ``tape.json`` has it too."""
+    clock = clock_state()
+    if clock is not None and not clock.synchronised:
+        tell(UNSYNCHRONISED, as_json=False)
 
 
 def record(choice: Choice, *, as_json: bool, say: Say) -> int:
