@@ -6,8 +6,7 @@ Both ways give the same events: a form is exact, or it leaves the frame to the d
 """
 
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,10 +20,9 @@ from perptape.venues import VENUES
 
 FEW = 24
 """Fewer frames cost no more one by one."""
-MOST_FORMS = 64
-"""Each symbol has its own: among more of them finding the right one costs what it saves."""
-MOST_HOPELESS = 1 << 12
-"""So many shapes are remembered that have no form; after them nothing is learned."""
+MOST_FORMS, MOST_HOPELESS = 1 << 10, 1 << 12
+"""So many forms are learned, each of a symbol and a stream, and so many shapes remembered that have
+none; after that nothing is learned."""
 SAMPLES, MOST_PATIENCE = 8, 1 << 12
 """So many frames that no form fits are looked at for a new one; after those that taught nothing at
 most so many pass before the next."""
@@ -44,16 +42,18 @@ class Reader:
         self._venue, self._decode, self._forms = venue, decoder(venue), Forms()
         self.bad_frames = 0
         """Frames that the decoder could not read: they give no event."""
-        self._few = FEW
         self._hopeless: set[int] = set()
         """Hashes of shapes that have no form."""
         self._patience = self._pause = self._looked = 0
         self._note_forms()
         _compile()
 
-    def read(self, payloads: Sequence[bytes]) -> list[Event]:
-        """Give what these frames say, in their order: of a venue that inflates, inflated ones."""
-        if len(payloads) < self._few:
+    def read(self, payloads: Sequence[bytes]) -> Iterable[Event]:
+        """Give what these frames say, in their order: of a venue that inflates, inflated ones.
+
+        To be gone through once, before the next read: what is decoded one by one, is so as you go.
+        """
+        if len(payloads) < FEW:
             return self._each(payloads)
         if not self._forms.forms:
             self._learn(payloads, range(len(payloads)))
@@ -62,14 +62,13 @@ class Reader:
         events, odd = self._quotes(read), np.flatnonzero(self._is_odd[read.form]).tolist()
         return self._mended(events, odd, payloads, read) if odd else events
 
-    def _each(self, payloads: Sequence[bytes]) -> list[Event]:
-        events: list[Event] = []
+    def _each(self, payloads: Sequence[bytes]) -> Iterator[Event]:
+        """Decode one after the other: the books of a whole read are too much to hold at once."""
         for payload in payloads:
             try:
-                events += self._decode(payload)
+                yield from self._decode(payload)
             except BadFrame:
                 self.bad_frames += 1
-        return events
 
     def _match(self, payloads: Sequence[bytes]) -> Read:
         data, count = b"".join(payloads), len(payloads)
@@ -91,22 +90,22 @@ class Reader:
 
     def _mended(
         self, quotes: list[Event], odd: Sequence[int], payloads: Sequence[bytes], read: Read
-    ) -> list[Event]:
+    ) -> Iterator[Event]:
         """Put books, and what no form fits, in their places."""
-        events: list[Event] = []
         begin = 0
         for at in odd:
-            events += quotes[begin:at]
+            yield from quotes[begin:at]
             book = read.event(at, self._forms)
-            events += self._each(payloads[at : at + 1]) if book is None else [book]
+            yield from self._each(payloads[at : at + 1]) if book is None else (book,)
             begin = at + 1
+        yield from quotes[begin:]
         self._learn(payloads, [at for at in odd if read.form[at] < 0])
-        return events + quotes[begin:]
 
     def _learn(self, payloads: Sequence[bytes], missed: Sequence[int]) -> None:
         """Look at some frames that no form fits, each time at others, and seldom if in vain."""
         self._pause -= len(payloads)
-        if not missed or self._pause > 0 or len(self._hopeless) >= MOST_HOPELESS:
+        is_full = len(self._forms.forms) >= MOST_FORMS or len(self._hopeless) >= MOST_HOPELESS
+        if not missed or self._pause > 0 or is_full:
             return
         begin = self._looked % len(missed)
         self._looked += SAMPLES
@@ -129,8 +128,6 @@ class Reader:
     def _note_forms(self) -> None:
         """Keep what every read asks of them, by form; -1 is the form of a miss."""
         forms = self._forms.forms
-        if len(forms) > MOST_FORMS:
-            self._few = sys.maxsize  # from now on one by one
         self._symbols = [form.symbol for form in forms]
         self._is_odd = np.array([*(form.is_book for form in forms), True])
         self._said = [[form.said[which] for form in forms] for which in range(len(WHOLES) - 1)]
