@@ -8,6 +8,7 @@ before anything that would tell.
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 
 import msgspec
 import numpy as np
@@ -94,7 +95,7 @@ class Ahead:
         self._rules = Rules.now()
         self._is_taken = lane >= 0
         self._terms = np.full(len(batch), -1, np.int32)
-        self._others = iter(np.flatnonzero(lane < 0).tolist())
+        self._others = self._decoded(np.flatnonzero(lane < 0))
         self._waiting = deque[Step]()
         """Frames of others, decoded, that the ledger has not had yet."""
         self._heard: dict[int, int] = {}
@@ -219,28 +220,25 @@ class Ahead:
     def _reach(self) -> int:
         """Give the next frame of others for which all before it must be done."""
         self._trades: list[tuple[int, int, float]] = []
-        for step in self._to_come():
+        for step in chain(tuple(self._waiting), self._others):
             row = step[0] - self._batch.first_seq
             if not self._is_apart(step, row):
                 return row
         return len(self._batch)
 
-    def _to_come(self) -> Iterator[Step]:
-        yield from tuple(self._waiting)
-        for row in self._others:
-            step = self._step(row)
-            self._waiting.append(step)
-            yield step
-
-    def _step(self, row: int) -> Step:
-        kinds, wires, times, cuts = self._columns
-        kind, wire, begin, end = kinds[row], wires[row], cuts[row], cuts[row + 1]
-        events = None
-        if kind <= LAST_DATA and self._lane_of[row] < 0:
-            with suppress(BadFrame):  # the ledger will see it
-                payload = bytes(self._batch.payload[begin:end])
-                events = self._trust.wires[wire].decode(payload)
-        return self._batch.first_seq + row, kind, wire, times[row], begin, end, events
+    def _decoded(self, rows: Ints) -> Iterator[Step]:
+        """Decode frames that are no lane's, as far as they are asked for."""
+        batch, wires, keep = self._batch, self._trust.wires, self._waiting.append
+        columns = (batch.kind, batch.wire, batch.ts_recv, batch.offsets[:-1], batch.offsets[1:])
+        seqs = (rows + batch.first_seq).tolist()
+        for step in zip(seqs, *(column[rows].tolist() for column in columns), strict=True):
+            _, kind, number, _, begin, end = step
+            events = None
+            if kind <= LAST_DATA:
+                with suppress(BadFrame):  # the ledger will see it
+                    events = wires[number].decode(bytes(batch.payload[begin:end]))
+            keep(whole := (*step, events))
+            yield whole
 
     def _is_apart(self, step: Step, row: int) -> bool:
         """Tell whether a frame neither changes nor looks at what is known of lanes.
@@ -249,11 +247,11 @@ class Ahead:
         """
         _, kind, number, _, _, _, events = step
         wire = self._trust.wires[number]
-        if kind > LAST_WIRE_KIND or (self._trust.fell and not wire.imported):
+        if self._trust.fell and not wire.imported:
             return False
-        if kind > LAST_DATA:
-            return True
-        return events is not None and all(self._is_of_others(e, wire, row) for e in events)
+        if not events:
+            return events is not None or LAST_DATA < kind <= LAST_WIRE_KIND
+        return all([self._is_of_others(event, wire, row) for event in events])  # noqa: C419
 
     def _is_of_others(self, event: Event, wire: Wire, row: int) -> bool:
         kind = type(event)
@@ -269,23 +267,22 @@ class Ahead:
 
     def _passed(self, row: int) -> Iterator[Step]:
         """Give the frames of others before a row."""
-        seq, found = self._batch.first_seq + row, self._checks
-        while self._waiting and self._waiting[0][0] < seq:
-            step = self._waiting.popleft()
-            found.compared = True
-            yield step
-            found.compared = False
-            self._hear(step[2])
-
-    def _hear(self, number: int) -> None:
-        wire = self._trust.wires[number]
-        if wire.last is not None and number in self._heard:
-            wire.last = max(wire.last, self._heard[number])
+        waiting, seq = self._waiting, self._batch.first_seq + row
+        self._checks.compared = True
+        while waiting and waiting[0][0] < seq:
+            yield waiting.popleft()
+        self._checks.compared = False
+        for number, ts in self._heard.items():
+            wire = self._trust.wires[number]
+            wire.last = max(wire.last or ts, ts)
 
     def _single(self, row: int) -> Step:
         self._is_taken[row] = False
-        is_waiting = self._waiting and self._waiting[0][0] == self._batch.first_seq + row
-        return self._waiting.popleft() if is_waiting else self._step(row)
+        if self._waiting and self._waiting[0][0] == self._batch.first_seq + row:
+            return self._waiting.popleft()
+        kinds, wires, times, cuts = self._columns
+        seq, begin, end = self._batch.first_seq + row, cuts[row], cuts[row + 1]
+        return seq, kinds[row], wires[row], times[row], begin, end, None
 
     # On the way
 
@@ -320,8 +317,8 @@ class Ahead:
                 _write_back(known, lane.stream, self._batch.first_seq)
                 terms[place] = lane.stream.terms
                 number = lane.wire.number
-                last = self._heard[number] = max(self._heard.get(number, known.last), known.last)
-                lane.wire.last = last
+                lane.wire.last = max(self._heard.get(number, known.last), known.last)
+                self._heard[number] = lane.wire.last
         for name in ("frames", "began", "changed"):
             self._known[name][moved] = 0
         return terms
