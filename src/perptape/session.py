@@ -112,12 +112,23 @@ class Session:
         self._heard_at = now
         if self._awaited:
             self._listen(payloads)
-        elif not self._data_mark or b"".join(payloads).count(self._data_mark) != len(payloads):
+        elif not self._all_data(payloads):
             for payload in filterfalse(self._is_data, payloads):
                 self._obey(payload)
         if self.books.followed:
             self.books.read(payloads, now)
             self.urgent |= bool(self.books.notes)
+
+    def _all_data(self, payloads: Sequence[bytes]) -> bool:
+        """Tell whether the venue's mark rules control out of the whole read at once."""
+        mark = self._data_mark
+        if not mark:
+            return False
+        # What the first and the last in order begin with, all between them begin with too.
+        head, found, _ = min(payloads).partition(mark)
+        if found and max(payloads).startswith(head + mark):
+            return True
+        return b"".join(payloads).count(mark) == len(payloads)
 
     def ask_anew(self, topics: Iterable[Topic]) -> None:
         """Leave these and ask for them again: they say nothing, and may have been forgotten."""

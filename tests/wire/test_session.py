@@ -248,6 +248,25 @@ def test_only_control_frames_are_read_once_all_are_heard(wires):
     assert read == [b'{"pong":1}']
 
 
+@pytest.mark.parametrize("mark", [b'"px"', b'{"s":"A"', b""])
+@pytest.mark.parametrize("place", [0, 1, 50, 99, None])
+def test_one_control_frame_in_a_long_read_is_found_wherever_it_is(wires, mark, place):
+    read = []
+
+    def control(payload):
+        read.append(payload)
+        return wires.ACME.control(payload)
+
+    venue = msgspec.structs.replace(wires.ACME, control=control, data_mark=mark)
+    session = Session(venue, wires.wanted("A"), now=0)
+    session.receive([wires.data("A")], 1)
+    payloads = [wires.data("A", number) for number in range(100)]
+    if place is not None:
+        payloads[place] = b'{"pong":1}'
+    session.receive(payloads, 2)
+    assert read == [b'{"pong":1}'] * (place is not None)
+
+
 def test_an_import_only_venue_is_refused(wires):
     with pytest.raises(BadUsage, match="acme"):
         Session(msgspec.structs.replace(wires.ACME, heartbeat=None), wires.wanted("A"), now=0)

@@ -169,7 +169,7 @@ class Venue(msgspec.Struct, frozen=True):
     """A cheap byte test: true rules out that the frame is control."""
     data_mark: bytes = b""
     """Bytes that stand once in each data frame and in no control frame: of a whole socket read,
-    as many marks as frames rule all of them out at once. Where it is empty or the count differs,
+    a mark in what all begin with, or as many marks as frames, rules all of them out at once. Else
     ``is_data`` is asked frame by frame."""
     control: Callable[[bytes], Control | None] | None = None
     heartbeat: Heartbeat | None = None
