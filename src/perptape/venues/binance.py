@@ -67,7 +67,7 @@ class Said(msgspec.Struct, frozen=True, gc=False, tag_field="e"):
     """What a stream says: ``e`` names it."""
 
 
-class BookTicker(Said, Generic[P, Q], kw_only=True, tag="bookTicker"):
+class BookTicker(Said, Generic[P, Q], frozen=True, kw_only=True, tag="bookTicker"):
     """Best bid and ask; sizes in coins."""
 
     u: Id
@@ -84,7 +84,7 @@ class BookTicker(Said, Generic[P, Q], kw_only=True, tag="bookTicker"):
     st: int = USD_M
 
 
-class Depth(Said, Generic[P, Q], kw_only=True, tag="depthUpdate"):
+class Depth(Said, Generic[P, Q], frozen=True, kw_only=True, tag="depthUpdate"):
     """What changed in a book, or its first levels: absolute sizes, 0 removes."""
 
     E: Ms
@@ -99,7 +99,7 @@ class Depth(Said, Generic[P, Q], kw_only=True, tag="depthUpdate"):
     st: int = USD_M
 
 
-class Execution(Said, Generic[P, Q], kw_only=True, tag="trade"):
+class Execution(Said, Generic[P, Q], frozen=True, kw_only=True, tag="trade"):
     """One trade, or what the venue settled off its book (``X``)."""
 
     E: Ms
@@ -114,7 +114,7 @@ class Execution(Said, Generic[P, Q], kw_only=True, tag="trade"):
     st: int = USD_M
 
 
-class AggTrade(Said, Generic[P, Q], kw_only=True, tag="aggTrade"):
+class AggTrade(Said, Generic[P, Q], frozen=True, kw_only=True, tag="aggTrade"):
     """Trades of one taker at one price within 100 ms."""
 
     E: Ms
@@ -131,7 +131,7 @@ class AggTrade(Said, Generic[P, Q], kw_only=True, tag="aggTrade"):
     st: int = USD_M
 
 
-class MarkPrice(Said, kw_only=True, tag="markPriceUpdate"):
+class MarkPrice(Said, frozen=True, kw_only=True, tag="markPriceUpdate"):
     """Mark, index, and the running interval's funding rate, which a dated future has not."""
 
     E: Ms
