@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from perptape.findings import BASE, Contract, Fee, Provenance, Source
 from perptape.instruments import nearest
 from perptape.manifest import NAME as MANIFEST
 from perptape.tape import Tape
+from perptape.venues import VENUES
+from perptape.wording import listed
 
 COMPUTED_BY = ("numba", "numpy", "polars", "scipy", "statsmodels")
 NAMED = 3
@@ -25,6 +27,8 @@ OWN = "own"
 """A tier to which the user gave no name."""
 FEE_AT_MOST = 0.05
 """A larger fee is one written in percent or in basis points."""
+CLOCK_ERROR_AT_MOST_US = 100_000
+"""A synchronised clock whose bound is wider than this is told of, too."""
 
 
 def fee_tiers(path: Path | None) -> dict[str, dict[str, Fee]]:
@@ -46,24 +50,32 @@ def fee_tiers(path: Path | None) -> dict[str, dict[str, Fee]]:
         raise BadUsage(
             f"--fees {path} is no table of fees ({error}): write a line like bybit = 0.00055."
         ) from error
-    for fee in (fee for fees in own.values() for fee in fees):
-        if not abs(fee.taker) <= FEE_AT_MOST:
-            raise BadUsage(
-                f"--fees {path}: {fee.taker:g} of {fee.venue} is no fraction of the notional: "
-                "0.055 % is 0.00055."
-            )
+    _check_fractions(fee for fees in own.values() for fee in fees if fee.venue in VENUES)
     named = {tier: known | {fee.venue: fee for fee in fees} for tier, fees in own.items()}
     return named if BASE in named else {**named, BASE: known}
 
 
 def check_fees(tiers: Tiers, venues: Sequence[str]) -> None:
-    """Raise BadUsage for a fee of nobody, which would silently be left out."""
-    known = sorted({*base_fees(), *venues})
+    """Raise BadUsage for a fee of nobody, which would silently be left out.
+
+    ``venues`` are those of the tapes: others than ours may have been imported.
+    """
+    known = sorted({*VENUES, *venues})
     for name in (name for fees in tiers.values() for name in fees):
         if name not in known:
             close = nearest(name, known)
-            hint = f"did you mean {close}" if close else f"known are {', '.join(known)}"
-            raise BadUsage(f"--fees: {name!r} is no venue: {hint}?")
+            hint = f"did you mean {close}?" if close else f"known are {listed(known)}."
+            raise BadUsage(f"--fees: {name!r} is no venue: {hint}")
+    _check_fractions(fee for fees in tiers.values() for fee in fees.values())
+
+
+def _check_fractions(fees: Iterable[Fee]) -> None:
+    for fee in fees:
+        if not abs(fee.taker) <= FEE_AT_MOST:
+            raise BadUsage(
+                f"--fees: {fee.taker:g} of {fee.venue} is no fraction of the notional: "
+                "0.055 % is 0.00055."
+            )
 
 
 def _own_tiers(path: Path) -> dict[str, list[Fee]]:
@@ -72,13 +84,39 @@ def _own_tiers(path: Path) -> dict[str, list[Fee]]:
     if "[[fee]]" in text:
         told = [Fee(v, f.taker, f.source, f.date) for v, f in read_fees(text).items()]
         return {OWN: told}
-    found = msgspec.toml.decode(text, type=dict[str, float | dict[str, float]])
+    found = msgspec.toml.decode(text, type=dict[str, object])
     tiers = {tier: fees for tier, fees in found.items() if isinstance(fees, dict)}
     lines = {venue: fee for venue, fee in found.items() if not isinstance(fee, dict)}
     return {
-        tier: [Fee(venue, taker, source) for venue, taker in (lines | fees).items()]
+        tier: [_own(venue, taker, source) for venue, taker in (lines | fees).items()]
         for tier, fees in (tiers or {OWN: {}}).items()
     }
+
+
+def _own(venue: str, taker: object, source: str) -> Fee:
+    if isinstance(taker, bool) or not isinstance(taker, int | float):
+        raise BadUsage(
+            f"--fees: the fee of {venue} is no number: write a line like bybit = 0.00055."
+        )
+    return Fee(venue, float(taker), source)
+
+
+def check_once(tapes: Sequence[Path]) -> None:
+    """Raise BadUsage for a tape that is given again under another name: all would count twice."""
+    seen: dict[str, Path] = {}
+    for tape in tapes:
+        for digest in _digests(tape):
+            first = seen.setdefault(digest, tape)
+            if first is not tape:
+                raise BadUsage(f"{first} and {tape} hold the same data: give one of them.")
+
+
+def _digests(tape: Path) -> set[str]:
+    """Tell a tape by its manifest, and by its files of frames: a copy may have gone on alone."""
+    digest = _source(tape).sha256
+    if tables.imported(tape):
+        return {digest}
+    return {digest, *(segment.sha256 for segment in Tape(tape).segments if segment.sha256)}
 
 
 def provenance(
@@ -101,6 +139,7 @@ def provenance(
         tiers={name: tuple(of[v] for v in venues if v in of) for name, of in others},
         notes=(
             *_unclosed(tapes),
+            *_untimed(tapes),
             *_unread(roots),
             *_unlisted(markets, contracts),
             *(_no_fee(v) for v in venues if v not in fees),
@@ -145,6 +184,26 @@ def _unclosed(tapes: Sequence[Path]) -> Iterator[str]:
             yield (
                 f"{path.resolve().name} is still being written, or was not closed: "
                 "this report ends where it was when the report was made."
+            )
+
+
+def _untimed(tapes: Sequence[Path]) -> Iterator[str]:
+    """Say of each tape whose recorder could not be sure of the time how unsure it was."""
+    for path in tapes:
+        if tables.imported(path):
+            continue
+        # A run without a config wrote what others had recorded, on their clock.
+        told = [run.host.clock for run in Tape(path).meta.runs if run.config and run.host.clock]
+        bound_us = max((clock.max_error_us for clock in told), default=0)
+        is_free = any(not clock.synchronised for clock in told)
+        if is_free or bound_us > CLOCK_ERROR_AT_MOST_US:
+            how, wrong = "not synchronised", "any amount"
+            if not is_free:
+                how, wrong = f"sure of itself to {bound_us / 1e6:g} s only", "as much"
+            yield (
+                f"The clock that {path.resolve().name} was recorded by was {how}: times in UTC, "
+                f"offsets of the venues' clocks and raw latencies may be wrong by {wrong}. "
+                "Gaps and edges within the tape do not need it."
             )
 
 

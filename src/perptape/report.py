@@ -16,7 +16,7 @@ from perptape.findings import ABSENT, Fee, Interval, Market, Pair, Report
 from perptape.instruments import base_of
 from perptape.measures import Result, gaps
 from perptape.measures.mids import CLOCKS
-from perptape.origin import check_fees, fee_tiers, provenance
+from perptape.origin import check_fees, check_once, fee_tiers, provenance
 from perptape.page import to_html
 from perptape.pictures import pictures
 from perptape.progress import Stages, unheard
@@ -72,6 +72,7 @@ def build(asked: Asked, *, progress: Stages = unheard) -> Report:
     """
     _check(asked)
     asked = msgspec.structs.replace(asked, tapes=_once(asked.tapes))
+    check_once(asked.tapes)
     tiers = fee_tiers(asked.fees)
     heard = _heard(asked, progress)
     check_fees(tiers, heard.ledger["venue"].unique().to_list())

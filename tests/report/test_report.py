@@ -2,14 +2,16 @@
 
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from perptape import importers, report
+from perptape import importers, manifest, report
 from perptape.errors import BadUsage, Failed
 from perptape.events import Kind
+from perptape.manifest import ClockState
 from perptape.report import Asked, build, pngs, to_html, to_json, write
 from perptape.tape import TapeWriter
 
@@ -150,12 +152,64 @@ def test_own_fees_take_the_place_of_the_base_tier(tape, tmp_path):
     assert {f.source for f in free.provenance.fees} == {"the user's fees.toml"}
 
 
-@pytest.mark.parametrize("text", ["binance = 5.5", "binance = 'x'", "= 3", "binance = nan"])
-def test_fees_that_cannot_be_meant_are_refused(tape, tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("binance = 5.5", "5.5 of binance is no fraction of the notional"),
+        ("binance = nan", "nan of binance is no fraction"),
+        ("binance = 'x'", "the fee of binance is no number"),
+        ("binance = true", "the fee of binance is no number"),
+        ("[vip]\nbinance = [1]", "the fee of binance is no number"),
+        ("= 3", "is no table of fees"),
+        ("[[fee]]\nvenue = 3", "is no table of fees"),
+        ("binanc = 0.0002", "'binanc' is no venue: did you mean binance?"),
+        ("zzz = 0.1", "'zzz' is no venue: known are binance, binance_coinm, binance_spot, bitget"),
+        ("kraken = 0.0005", "'kraken' is no venue"),
+    ],
+)
+def test_fees_that_cannot_be_meant_are_refused(tape, tmp_path, text, said):
     fees = tmp_path / "fees.toml"
     fees.write_text(text)
-    with pytest.raises(BadUsage, match="--fees"):
+    with pytest.raises(BadUsage) as refused:
         build(Asked(tapes=(tape,), fees=fees))
+    message = str(refused.value)
+    assert message.startswith("--fees") and said in message
+
+
+def test_a_tape_and_its_copy_are_refused_together(tape, tmp_path):
+    copy = shutil.copytree(tape, tmp_path / "n2")
+    with pytest.raises(BadUsage) as refused:
+        build(Asked(tapes=(tape, copy)))
+    assert str(refused.value) == f"{tape} and {copy} hold the same data: give one of them."
+    with TapeWriter(copy) as writer:
+        writer.append(writer.new_wire("binance"), Kind.SENT, [b"{}"], T0 + 60 * NS, 0)
+    with pytest.raises(BadUsage, match="hold the same data"):
+        build(Asked(tapes=(copy, tape)))
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [
+        (
+            ClockState(synchronised=False, max_error_us=16_000_000, estimated_error_us=0),
+            "was not synchronised: ",
+        ),
+        (
+            ClockState(synchronised=True, max_error_us=250_000, estimated_error_us=0),
+            "was sure of itself to 0.25 s only: ",
+        ),
+        (ClockState(synchronised=True, max_error_us=20_000, estimated_error_us=0), ""),
+        (None, ""),
+    ],
+)
+def test_a_recorder_that_was_not_sure_of_the_time_is_told_of(tmp_path, monkeypatch, clock, said):
+    monkeypatch.setattr(manifest, "clock_state", lambda: clock)
+    with TapeWriter(tmp_path / "own", config={"instruments": []}) as writer:
+        writer.append(writer.new_wire("binance"), Kind.SENT, [b"{}"], T0, 0)
+    import_quotes(tmp_path / "others", "binance", "BTCUSDT", 0.0, seconds=1)
+    told = build(Asked(tapes=(tmp_path / "own", tmp_path / "others"))).provenance.notes
+    notes = [note for note in told if "The clock that" in note]
+    assert len(notes) == bool(said) and all(f"own was recorded by {said}" in n for n in notes)
 
 
 def test_other_arguments_that_cannot_be_meant_are_refused(tape, tmp_path):
