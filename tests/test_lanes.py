@@ -394,6 +394,32 @@ def test_a_wire_that_is_opened_again_may_carry_another_stream():
     assert read_both_ways(story) > 100
 
 
+def test_changes_of_a_book_that_has_not_begun_are_followed_to_its_beginning():
+    story = Story()
+    for k in range(100):
+        story.now += 30 * MS
+        story.say(QUOTES, "bybit", "BTC", bid="100", ask="102")
+        kind = "snapshot" if k == 80 else "delta"
+        story.say(BOOKS, "bybit", "BTC", bid="99.9", ask="102", kind=kind)
+        if k in {3, 50, 90}:
+            story.books["bybit", "BTC"] += 1
+    assert read_both_ways(story) == 99 + 10  # no row comes before the snapshot, or after a hole
+
+
+def test_a_trade_sees_the_prices_of_its_moment_though_the_quotes_have_gone_on():
+    story = Story()
+    for k in range(60):
+        story.now += 300 * MS
+        story.say(QUOTES, "bybit", "BTC", bid="100", ask="102")
+        story.say(TRADES, "bybit", "BTC", price="80" if k > 50 else "101")
+    for _ in range(6):
+        story.now += 300 * MS
+        story.say(TRADES, "bybit", "BTC", price="80")
+        story.say(QUOTES, "binance", "BTC")
+    story.say(QUOTES, "bybit", "BTC", bid="79", ask="81")
+    assert read_both_ways(story) >= 60 - 1
+
+
 @pytest.mark.parametrize(
     ("folder", "venue"), [("usdm", "binance"), ("cm", "binance_coinm"), ("spot", "binance_spot")]
 )

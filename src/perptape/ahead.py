@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from perptape import checks
 from perptape.checks import Checks
 from perptape.columns import Quotes, Updates, ranges
+from perptape.course import Course
 from perptape.errors import BadFrame
 from perptape.events import Book, Event, Funding, Kind, Mark, Quote, Trade
 from perptape.follow import FAR, LONG, NOBODY, RECORD, Known, Rules, Said, Traded, follow
@@ -65,13 +66,27 @@ class Lane(msgspec.Struct, eq=False):
         self.content = None if self.stream is None else self.stream.content
         return content is not None and self.stream is stream and self.content is content
 
-    def is_regular(self, trust: Trust) -> bool:
-        """Tell whether one more can change nothing but what is quoted."""
+    def is_here(self, trust: Trust) -> bool:
+        """Tell whether this wire carries it, in time that is known."""
         stream = self.stream
-        if stream is None or not stream.trusted or stream.doubt or stream.content is None:
+        if stream is None or stream.content is None:
             return False
         is_here = stream.wire == stream.content.wire == self.wire.number
         return is_here and (self.wire.imported or not trust.fell)
+
+    def is_regular(self, trust: Trust) -> bool:
+        """Tell whether one more can change nothing but what is quoted."""
+        stream = self.stream
+        is_well = stream is not None and stream.trusted and not stream.doubt
+        return is_well and self.is_here(trust)
+
+    def idles(self) -> bool:
+        """Tell whether it is a book that has not begun, and that no change can make begin."""
+        stream, content = self.stream, self.content
+        course = None if content is None else content.course
+        if stream is None or course is None or stream.trusted or not stream.doubt:
+            return False
+        return course.chain.is_void and not course.has_base
 
 
 class Ahead:
@@ -93,8 +108,8 @@ class Ahead:
         self._lane_of = lane.data
         self._columns = (batch.kind.data, batch.wire.data, batch.ts_recv.data, batch.offsets.data)
         self._rules = Rules.now()
-        self._is_taken = lane >= 0
         self._terms = np.full(len(batch), -1, np.int32)
+        """By row, -1 of those that were not taken."""
         self._others = self._decoded(np.flatnonzero(lane < 0))
         self._waiting = deque[Step]()
         """Frames of others, decoded, that the ledger has not had yet."""
@@ -182,9 +197,11 @@ class Ahead:
             return self._top(stream)
         lane = self._lanes[place]
         content = stream.content
-        if content is None or not lane.is_regular(self._trust) or not _is_small(stream):
+        if content is None or not lane.is_here(self._trust) or not _is_small(stream):
             return self._top(stream)
         course, beside = content.course, NOBODY
+        if not lane.is_regular(self._trust):
+            return _idle(stream, course) if lane.idles() and course else self._top(stream)
         if lane.is_book:
             if course is None or content.book < 0 or course.newest is not None:
                 return self._top(stream)
@@ -193,6 +210,7 @@ class Ahead:
         at = None if course is None else course.chain.last
         return Known(
             True,  # noqa: FBT003 - of a record
+            False,  # noqa: FBT003
             True,  # noqa: FBT003
             lane.wire.imported,
             stream.last,
@@ -212,7 +230,7 @@ class Ahead:
             course is not None and course.chain.is_void,
             at is not None,
             at or 0,
-            content.since,
+            since=content.since,
         )
 
     # What is in the way
@@ -277,7 +295,6 @@ class Ahead:
             wire.last = max(wire.last or ts, ts)
 
     def _single(self, row: int) -> Step:
-        self._is_taken[row] = False
         if self._waiting and self._waiting[0][0] == self._batch.first_seq + row:
             return self._waiting.popleft()
         kinds, wires, times, cuts = self._columns
@@ -289,7 +306,8 @@ class Ahead:
     def _run(self, row: int, stop: int) -> int:
         """Follow frames from a row on; give the first that was not."""
         place = self._lane_of[row]
-        if row == stop or (place >= 0 and not self._lanes[place].is_regular(self._trust)):
+        lane = self._lanes[place] if place >= 0 else None
+        if row == stop or not (lane is None or lane.is_regular(self._trust) or lane.idles()):
             return row
         reached, is_odd = follow(
             *(row, stop, self._lane, self._batch.ts_recv, self._read, self._said),
@@ -315,7 +333,7 @@ class Ahead:
             lane, known = self._lanes[place], Known._make(record)
             if lane.stream is not None and lane.stream.content is not None:
                 _write_back(known, lane.stream, self._batch.first_seq)
-                terms[place] = lane.stream.terms
+                terms[place] = NOBODY if known.idles else lane.stream.terms
                 number = lane.wire.number
                 lane.wire.last = max(self._heard.get(number, known.last), known.last)
                 self._heard[number] = lane.wire.last
@@ -328,13 +346,13 @@ class Ahead:
     @property
     def count(self) -> int:
         """How many frames were taken."""
-        return int(np.count_nonzero(self._is_taken))
+        return int(np.count_nonzero(self._terms >= 0))
 
     def blocks(self) -> Iterator[tuple[type, Block]]:
         """Give the rows of all frames that were taken, by type of event."""
         is_book = np.array([*(one.is_book for one in self._lanes), False])[self._lane]
         for kind, is_ in ((Quote, ~is_book), (Book, is_book)):
-            rows = np.flatnonzero(self._is_taken & is_)
+            rows = np.flatnonzero((self._terms >= 0) & is_)
             if len(rows):
                 seqs = (rows + self._batch.first_seq).astype(np.uint64)
                 told = self._updates(rows) if kind is Book else self._quotes(rows)
@@ -360,9 +378,30 @@ def _is_small(stream: Stream) -> bool:
     """Tell whether its numbers are such that those of a record hold what they become."""
     content = stream.content
     course = None if content is None else content.course
-    at = None if course is None else course.chain.last
     is_small = 0 <= stream.last < FAR and stream.gaps_ns < FAR // 2 and stream.longest_ns < LONG
-    return is_small and abs(at or 0) < FAR
+    if course is None:
+        return is_small
+    ids = (course.chain.last, course.chain.run_first, course.chain.run_last)
+    return is_small and all(abs(at or 0) < FAR for at in ids)
+
+
+def _idle(stream: Stream, course: Course) -> Known:
+    first, last = course.chain.run_first, course.chain.run_last
+    return NOTHING._replace(
+        idles=True,
+        last=stream.last,
+        pause=stream.pause,
+        bound=stream.bound,
+        awake_since=stream.awake_since,
+        gaps=stream.gaps,
+        gaps_ns=stream.gaps_ns,
+        longest_ns=stream.longest_ns,
+        book=0,
+        has_id=last is not None,
+        id=last or 0,
+        has_first=first is not None,
+        first=first or 0,
+    )
 
 
 def _write_back(known: Known, stream: Stream, first_seq: int) -> None:
@@ -373,6 +412,11 @@ def _write_back(known: Known, stream: Stream, first_seq: int) -> None:
     stream.pause, stream.bound, stream.awake_since = known.pause, known.bound, known.awake_since
     content = stream.content
     assert content is not None  # noqa: S101 - it was regular
+    if known.idles and content.course is not None:
+        chain = content.course.chain
+        chain.run_first = known.first if known.has_first else None
+        chain.run_last = known.id if known.has_id else None
+        return
     content.bid, content.ask, content.against = known.bid, known.ask, 0
     if content.course is not None:
         content.since = known.since

@@ -33,6 +33,8 @@ class Known(NamedTuple):
 
     is_regular: bool = False
     """One more frame in time changes nothing but what is here."""
+    idles: bool = False
+    """It is a book that has not begun: of a change only its ids are remembered."""
     stands: bool = False
     """It is trusted, so others are compared with it."""
     is_file: bool = False
@@ -56,6 +58,10 @@ class Known(NamedTuple):
     is_void: bool = True
     has_id: bool = False
     id: int = 0
+    has_first: bool = False
+    first: int = 0
+    """If it idles, ``id`` is that of the last change, and this what the first follows of those that
+    follow each other."""
     since: int = 0
     began: bool = False
     """A whole book was applied,"""
@@ -149,10 +155,13 @@ def follow(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0917 - one loop, for sp
                 trade += 1
             continue
         one = known[k]
-        if not one.is_regular or not one.last <= now < FAR:
-            return at, False
         gap = now - one.last
-        if gap > one.bound or gap >= LONG:
+        if not one.last <= now < FAR or gap >= LONG:
+            return at, False
+        if one.idles and not said.is_snapshot[read.form[at]]:
+            _idle(one, at, now, read, said)
+            continue
+        if not one.is_regular or gap > one.bound:
             return at, False
         form, is_book = read.form[at], one.book != NOBODY
         is_whole, has_id = is_book and said.is_snapshot[form], said.whole[form, UPDATE_ID]
@@ -185,6 +194,21 @@ def follow(  # noqa: C901, PLR0911, PLR0912, PLR0913, PLR0917 - one loop, for sp
         elif now - one.since >= rules.contradicted_ns:
             return at + 1, True
     return stop, False
+
+
+@compiled
+def _idle(one: Any, at: int, now: int, read: Read, said: Said) -> None:
+    """Take in a change that nothing is to be changed by."""
+    if now - one.last > one.pause:
+        one.awake_since = now
+    one.last = now
+    one.frames += 1
+    one.row = at
+    has_id, has_follows = said.whole[read.form[at], UPDATE_ID], said.whole[read.form[at], FOLLOWS]
+    follows = read.wholes[FOLLOWS, at]
+    if not (one.has_id and has_follows and follows == one.id):
+        one.has_first, one.first = has_follows, follows
+    one.has_id, one.id = has_id, read.wholes[UPDATE_ID, at]
 
 
 @compiled
