@@ -1,6 +1,6 @@
 """perptape beside its peers, on one loopback server in one run.
 
-    python benchmarks/peers.py [RECORDING.gz] [--quick]
+    python benchmarks/peers.py [RECORDING.gz] [--quick] [--path P] [--bursts] [--rounds N]
 
 Socket to disk and socket to typed quote; a burst, and frames at a pace; plain and under TLS; then a
 burst of each other venue. ``README.md`` says what each client is, and how to install the peers: one
@@ -69,13 +69,17 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("recording", nargs="?", type=Path, help="gzip lines of `<ns> <json>`")
     words.add_argument("--quick", action="store_true", help="Binance alone, once, fewer frames")
+    words.add_argument("--path", choices=TITLES, help="only this one")
+    words.add_argument("--bursts", action="store_true", help="nothing at a pace")
+    words.add_argument("--rounds", type=int, help="how often each client has its turn")
     words.add_argument("--no-save", action="store_true", help="leave RESULTS.md alone")
     given = words.parse_args()
     there = [name for name in PEERS if _installed(name)]
     lines = [_said(there, given.recording), ""]
-    for path, title in TITLES.items():
+    for path in [given.path] if given.path else TITLES:
+        title = TITLES[path]
         lines += [f"### {title}", "", *HEAD]
-        for scene in scenes(path, quick=given.quick):
+        for scene in scenes(path, given):
             print(f"{title}: {scene} ...", file=sys.stderr, flush=True)
             found, notes = play(scene, given.recording, there)
             lines += [*rows(scene, found), *notes]
@@ -107,17 +111,18 @@ def _said(there: list[str], recording: Path | None) -> str:
     )
 
 
-def scenes(path: str, *, quick: bool) -> Iterator[Scene]:
+def scenes(path: str, given: argparse.Namespace) -> Iterator[Scene]:
     """Say what is played, the bursts first."""
-    share, rounds = (0.3, 1) if quick else (1, 3)
+    share, rounds = (0.3, 1) if given.quick else (1, 3)
+    often, seldom = given.rounds or rounds, given.rounds or min(rounds, 2)
     for tls in (False, True):
-        yield Scene(path, "binance", tls, 0, int(BURST[path] * share), rounds)
-    for tls in (False, True):
+        yield Scene(path, "binance", tls, 0, int(BURST[path] * share), often)
+    for tls in () if given.bursts else (False, True):
         for per_s, seconds in PACED_S.items():
-            count = per_s if quick else per_s * seconds
-            yield Scene(path, "binance", tls, per_s, count, min(rounds, 2))
-    for venue, count in () if quick else OTHERS.items():
-        yield Scene(path, venue, tls=False, per_s=0, count=count, rounds=2)
+            count = per_s if given.quick else per_s * seconds
+            yield Scene(path, "binance", tls, per_s, count, seldom)
+    for venue, count in () if given.quick else OTHERS.items():
+        yield Scene(path, venue, tls=False, per_s=0, count=count, rounds=seldom)
 
 
 Found = dict[str, list[Ran]]
