@@ -14,11 +14,12 @@ from typing import Protocol
 
 import numpy as np
 
-from perptape.ahead import Ahead, Block, Lane, Step
+from perptape.ahead import Ahead, Block, Step
 from perptape.checks import Checks
 from perptape.events import Kind
 from perptape.learning import learn, shortened
 from perptape.matching import Ints
+from perptape.memory import Lane
 from perptape.tape import Batch
 from perptape.templates import Forms, Read
 from perptape.trust import Trust
