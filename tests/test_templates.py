@@ -73,6 +73,7 @@ TRADE = (
 )
 NAMES = sorted(FRAMES)
 NUMBER = re.compile(rb"[0-9]+(?:\.[0-9]+)?")
+PAIR = re.compile(rb'"\w+":"?[^][{}",]+"?,')
 
 
 def venue_of(name):
@@ -157,7 +158,7 @@ texts = st.none() | whole | plain | odd
 
 @st.composite
 def altered(draw):
-    """A frame with some numbers, and perhaps some bytes, changed."""
+    """A frame with some numbers, and perhaps some bytes, changed, or a key that comes twice."""
     name = draw(st.sampled_from(NAMES))
     parts, at = [], 0
     for number in NUMBER.finditer(FRAMES[name]):
@@ -166,6 +167,11 @@ def altered(draw):
         parts += [FRAMES[name][at : number.start()], new]
         at = number.end()
     frame = bytearray(b"".join([*parts, FRAMES[name][at:]]))
+    if draw(st.booleans()) and (pairs := list(PAIR.finditer(frame))):
+        again, before = draw(st.sampled_from(pairs)), draw(st.sampled_from(pairs))
+        other = draw(st.just(None) | whole | odd)
+        text = again[0] if other is None else NUMBER.sub(lambda _: other.encode(), again[0])
+        frame[before.start() : before.start()] = text
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         place = draw(st.integers(0, len(frame) - 1))
         kind = draw(st.sampled_from(["flip", "cut", "put"]))
