@@ -1,5 +1,7 @@
 """What goes wrong, named by what the program does next."""
 
+import re
+
 import msgspec
 
 CONTROL_ERRORS = (
@@ -29,11 +31,15 @@ class Refused(LostSync):
     """Every topic of a wire was refused: nothing can come, so it is tried again slowly."""
 
 
+ERRNO = re.compile(r"\[Errno -?\d+\] ?")
+"""What a system's words begin with tells a person nothing."""
+
+
 class Unreachable(Exception):
     """A connection or REST call that failed: tried again, ``wait_ns`` later at the earliest."""
 
     def __init__(self, reason: str, wait_ns: int = 0) -> None:
-        super().__init__(reason)
+        super().__init__(ERRNO.sub("", reason))
         self.wait_ns = wait_ns
 
 
