@@ -61,7 +61,7 @@ class Tape:
         if is_of_former_boot(self.meta.runs):
             self._halves = records.as_a_disk_had_them(self._halves)
         self._files = [*self.meta.segments, *unlisted(path, self.meta.segments)]
-        finished = _without_overlaps(self._files)
+        finished = without_overlaps(self._files)
         last_seq = finished[-1].last_seq if finished else 0
         self._tail = [b for half in self._halves for b in half.batches(last_seq)]
         on_disk = [segment for segment in finished if segment.state != "expired"]
@@ -175,7 +175,7 @@ def _survey(path: Path) -> Segment:
         )
 
 
-def _without_overlaps(files: Iterable[Segment]) -> list[Segment]:
+def without_overlaps(files: Iterable[Segment]) -> list[Segment]:
     """Cut each file where a later one begins: it was begun because the earlier had failed."""
     ordered = sorted((f for f in files if f.frames > 0), key=_order)
     ends = [f.first_seq for f in ordered[1:]] + [1 << 63]

@@ -26,7 +26,7 @@ from perptape.manifest import (
     sync_directory,
     this_host,
 )
-from perptape.playback import sha256_of, unlisted
+from perptape.playback import sha256_of, unlisted, without_overlaps
 
 
 class Recovery(msgspec.Struct, frozen=True):
@@ -108,7 +108,9 @@ def recover(
     was given up, but not yet removed, is.
     """
     started = time.monotonic_ns()
-    torn = [_as_torn(path / "raw" / s.name, s) for s in unlisted(path, manifest.segments)]
+    found = unlisted(path, manifest.segments)
+    frames_of = {s.name: s.frames for s in without_overlaps([*manifest.segments, *found])}
+    torn = [_as_torn(path / "raw" / s.name, s, frames_of.get(s.name, 0)) for s in found]
     if torn:
         sync_directory(path / "raw")  # who died before the first sync left names without one
     manifest = replace(manifest, segments=(*manifest.segments, *torn))
@@ -129,13 +131,13 @@ def recover(
     return segments, Recovery(frames, sum(s.torn_bytes for s in torn), ms), next_seq
 
 
-def _as_torn(path: Path, segment: Segment) -> Segment:
+def _as_torn(path: Path, segment: Segment, frames: int) -> Segment:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
-    return replace(segment, state="torn", sha256=sha256_of(path))
+    return replace(segment, state="torn", frames=frames, sha256=sha256_of(path))
 
 
 def failed(path: Path, error: OSError) -> Failed:

@@ -5,15 +5,20 @@ import contextlib
 import datetime as dt
 import ssl
 import subprocess
+import sys
+import textwrap
 import threading
 import time
+import zlib
+from collections import defaultdict
 
 import pytest
 import trustme
 
 from perptape import verify
-from perptape.events import NS, Kind
+from perptape.events import MS, NS, Kind
 from perptape.record import Plan, record
+from perptape.sims.truth import read_sent
 from perptape.tape import Tape, TapeWriter
 from perptape.venues import VENUES
 
@@ -98,6 +103,7 @@ def test_loss_and_a_black_hole(torture, apart, tmp_path, figures):
             recorder.stop()
         torture.no_traceback(recorder.said)
     frames = torture.check(recorder.tape, sims, told=recorder.told)
+    p50, p99 = lag_ms(recorder.tape, sims, before, hole_at)
     found = torture.untrusted_s(recorder.tape, "htx:BTC-USDT-PERP")
     assert found == {}, "another venue was hurt"
     found = torture.untrusted_s(recorder.tape, "bybit:BTC-USDT-PERP")
@@ -109,12 +115,192 @@ def test_loss_and_a_black_hole(torture, apart, tmp_path, figures):
         lost=0,
         untrusted=", ".join(f"{reason} {s:.1f} of {hole_s:.1f} s" for reason, s in found.items()),
         rss=f"{recorder.rss_mb:.0f} MB",
-        remark=f"{frames:,} frames, {lossy_s:.1f} s with loss; the other venue 0 s",
+        remark=f"{frames:,} frames, {lossy_s:.1f} s with loss, in which they were heard p50 "
+        f"{p50:.1f}, p99 {p99:.0f} ms after they were sent; the other venue 0 s",
     )
 
 
 def notes_of(tape, word):
     return [f for f in Tape(tape).frames() if f.kind == Kind.NOTE and word in f.payload]
+
+
+def lag_ms(tape, sims, begin, end):
+    """Give the p50 and p99 of what lies between sent and heard, of frames heard in this time."""
+    sent = defaultdict(list)
+    for path in sims.log.glob("*.sent"):
+        header, told = read_sent(path)
+        for one in told:
+            sent[header.venue, one.crc32].append(one.ts_send)
+    lags = []
+    for frame in Tape(tape).frames():
+        if frame.kind in {Kind.TEXT, Kind.BINARY} and begin <= frame.ts_recv < end:
+            crc = zlib.crc32(frame.payload)
+            lags += [(frame.ts_recv - ts) / MS for ts in sent[frame.venue, crc][:1]]
+    lags.sort()
+    return lags[len(lags) // 2], lags[len(lags) * 99 // 100]
+
+
+def test_a_throttled_link(torture, apart, tmp_path, figures):
+    """A link that takes a fraction of what is sent: all comes in order, later and later."""
+    if not torture.LONG:
+        pytest.skip("the long form: TORTURE=1")
+    torture.needed("tc")
+    sims = torture.Simulators(tmp_path / "s", ("bybit", "htx"), torture.market(100), under=apart)
+    with sims, torture.Recorder(tmp_path / "r", [*BOTH, *sims.urls], under=apart) as recorder:
+        recorder.live(4)
+        rate = ["rate", "400kbit", "burst", "32kb", "latency", "5s"]
+        begin = time.time_ns()
+        lo = ["tc", "qdisc", "replace", "dev", "lo", "root"]
+        subprocess.run([*apart, *lo, "tbf", *rate], check=True, capture_output=True)
+        time.sleep(10)  # how long it is slow
+        subprocess.run([*apart, "tc", "qdisc", "del", "dev", "lo", "root"], check=True)
+        end = time.time_ns()
+        told = recorder.told
+        torture.until(lambda: recorder.told > told + 500, "frames at full speed")
+        recorder.stop()
+        torture.no_traceback(recorder.said)
+        frames = torture.check(recorder.tape, sims, told=recorder.told)
+        p50, p99 = lag_ms(recorder.tape, sims, begin, end)
+    found = torture.untrusted_s(recorder.tape)
+    figures(
+        "a link of 400 kbit/s for 10 s",
+        injected=1,
+        survived=1,
+        lost=0,
+        untrusted=f"{sum(found.values()):.1f} s",
+        rss=f"{recorder.rss_mb:.0f} MB",
+        remark=f"{frames:,} frames; heard p50 {p50:.0f}, p99 {p99:.0f} ms after it was sent",
+    )
+
+
+NAMES = """
+    import socket, struct, sys, time
+    from pathlib import Path
+    asked = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    asked.bind(("127.0.0.1", 53))
+    print("ready", flush=True)
+    while True:
+        query, who = asked.recvfrom(512)
+        address, late_s = Path(sys.argv[1]).read_text().split()
+        time.sleep(float(late_s))
+        is_a = query[-4:-2] == b"\\0\\1"
+        answer = b"\\xc0\\x0c" + struct.pack(">HHIH", 1, 1, 0, 4) + socket.inet_aton(address)
+        head = query[:2] + struct.pack(">HHHHH", 0x8180, 1, is_a, 0, 0)
+        asked.sendto(head + query[12:] + answer * is_a, who)
+"""
+"""A name server whose answer is in a file: an address, and how late it comes."""
+
+RELAY = """
+    import asyncio, sys
+    port = int(sys.argv[1])
+
+    async def copy(reader, writer):
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def on(reader, writer):
+        inner, outer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(reader, outer), copy(inner, writer), return_exceptions=True)
+
+    async def main():
+        await asyncio.start_server(on, "127.0.0.2", port)
+        print("ready", flush=True)
+        await asyncio.sleep(600)
+
+    asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def helping(under, code, *words):
+    command = [*under, sys.executable, "-c", textwrap.dedent(code), *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.kill()
+
+
+def test_a_slow_name_server_and_another_address(torture, tmp_path, figures):
+    """One venue's name takes seconds, and then means another place; the other is not touched."""
+    if not torture.LONG:
+        pytest.skip("the long form: TORTURE=1")
+    torture.needed("unshare", "nsenter", "ip")
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:10\n")
+    told = tmp_path / "told"
+    told.write_text("127.0.0.2 0")
+    mount = f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && ip link set lo up"
+    words = ["unshare", "-rnm", "sh", "-c", f"{mount} && echo ready && exec sleep 600"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        if holder.stdout.readline() != "ready\n":
+            pytest.skip("a namespace with names of its own cannot be made here")
+        under = ["nsenter", "-t", str(holder.pid), "-U", "-n", "-m", "--preserve-credentials"]
+        try:
+            recorder, sims, took = by_name(torture, under, tmp_path, told)
+        finally:
+            holder.kill()
+    torture.no_traceback(recorder.said)
+    frames = torture.check(recorder.tape, sims, told=recorder.told)
+    assert torture.untrusted_s(recorder.tape, "htx:BTC-USDT-PERP") == {}
+    found = torture.untrusted_s(recorder.tape, "bybit:BTC-USDT-PERP")
+    assert set(found) <= {"disconnect", "unreachable"}
+    figures(
+        "a name that takes 3 s and means another address",
+        injected=2,
+        survived=2,
+        lost=0,
+        untrusted=f"{sum(found.values()):.1f} of {took:.1f} s; the other venue 0 s",
+        recovery=f"{took:.1f} s",
+        rss=f"{recorder.rss_mb:.0f} MB",
+        remark=f"{frames:,} frames",
+    )
+
+
+def by_name(torture, under, place, told):
+    """Record from a relay; end it while the name means another place; give how long it took."""
+    with contextlib.ExitStack() as all_end:
+        all_end.enter_context(helping(under, NAMES, told))
+        sims = torture.Simulators(place / "s", ("bybit", "htx"), torture.market(100), under=under)
+        all_end.enter_context(sims)
+        port = port_of(sims, "bybit")
+        urls = [u.replace("127.0.0.1", "bybit.example") if "bybit" in u else u for u in sims.urls]
+        with helping(under, RELAY, port):
+            recorder = torture.Recorder(place / "r", [*BOTH, *urls], under=under)
+            all_end.enter_context(recorder)
+            recorder.live(4)
+            told.write_text("127.0.0.1 1.5")  # each of two questions
+        gone = time.time_ns()
+        torture.until(lambda: heard_since(recorder.tape, "bybit", gone + NS), "data again")
+        took = (time.time_ns() - gone) / NS
+        recorder.stop()
+    return recorder, sims, took
+
+
+def test_a_ban_is_kept_to(torture, tmp_path, figures):
+    """Who is told to stay away for a minute asks nothing more in it, by socket or by REST."""
+    ban_s = 60 if torture.LONG else 3
+    banned = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: %d\r\nContent-Length: 0\r\n\r\n"
+
+    async def main():
+        async with Counting(banned % ban_s) as server:
+            words = ["BTC-USDT", "--venues", "bybit", "--for", f"{ban_s - 1}s"]
+            words += ["--url", f"bybit=http://127.0.0.1:{server.port}"]
+            return await asyncio.to_thread(
+                refused, torture, tmp_path / "r", words, {}
+            ), server.count
+
+    recorder, count = asyncio.run(main())
+    assert "429" in recorder.status()["bybit:BTC-USDT-PERP"]["error"]
+    assert count <= 2, "one by REST, one by socket"
+    figures(
+        f"a ban of {ban_s} s",
+        injected=1,
+        survived=1,
+        lost=0,
+        remark=f"{count} requests in it, the first of which was told so",
+    )
 
 
 def test_no_name_is_found(torture, apart, tmp_path, figures):

@@ -167,6 +167,11 @@ def _ways(node):
             yield there, max(there, default=-1) + 1
 
 
+def all_of_it(root) -> Choice:
+    """Give what a process finds that is started while the machine goes on."""
+    return Choice({node: every(node) for node in nodes(root)}, {}, {})
+
+
 def a_choice(root, rng) -> Choice:
     """Draw one: directories and lengths at random, files whole, by pages, or torn by sectors."""
     changes, torn, lengths = {}, {}, {}
@@ -368,5 +373,10 @@ class Disk:
 def cuts():
     """Give the tools of this file; a test module cannot import its neighbours."""
     return SimpleNamespace(
-        Disk=Disk, a_choice=a_choice, all_choices=all_choices, put=put, tree=tree
+        Disk=Disk,
+        a_choice=a_choice,
+        all_choices=all_choices,
+        all_of_it=all_of_it,
+        put=put,
+        tree=tree,
     )

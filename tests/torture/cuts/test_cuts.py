@@ -31,15 +31,21 @@ class Writer:
         self.disk, self.path, self.rng = disk, path, rng
         self.given = {}
         """seq -> every (wire, ts_recv, payload) that it ever had."""
-        self.certain = {}
+        self.certain, self.there = {}, {}
+        """What no power cut may take away, and what no kill -9."""
         self.has_failed = False
         self._tape, self._ts = None, T0
 
     def start(self):
         self._tape = None
         tape = TapeWriter(self.path, **SMALL, now=lambda: (self._ts, 0))
-        self.certain |= found(self.path)
+        self.there = found(self.path)
+        self.certain |= self.there
         self._tape, self._wire = tape, tape.new_wire("bybit")
+
+    @property
+    def is_running(self):
+        return self._tape is not None
 
     def note(self):
         """Take down what is synced by now."""
@@ -58,6 +64,7 @@ class Writer:
         for seq, payload in enumerate(read, first):
             self.given.setdefault(seq, []).append((self._wire, self._ts, payload))
         self._tape.append(self._wire, 0, read, self._ts, 0)
+        self.there |= {first + k: self.given[first + k][-1] for k in range(frames)}
 
     def back(self):
         """Time falls: the segment is finished."""
@@ -78,8 +85,10 @@ class Writer:
             self._tape._work()  # noqa: SLF001
 
     def fail(self):
+        for _ in range(2):
+            self.append()
+            self.write()
         self.disk.is_failing = self.has_failed = True
-        self.append()
         self.sync()
         self.disk.is_failing = False
 
@@ -111,14 +120,22 @@ class Judge:
 
     def __init__(self, place, put):
         self.place, self._put = place, put
-        self.boots = self.states = 0
+        self.boots = self.states = self.kills = 0
         self._seen = {}
 
     @property
     def different(self):
         return len(self._seen)
 
-    def judge(self, tree, writer):
+    def kill(self, tree, writer):
+        """Judge what is there if the writer is killed: the machine goes on."""
+        self.kills += 1
+        before, _, after = self._outcome(tree)
+        assert writer.there.items() <= before.items(), "read, and lost"
+        assert after[0][0] == before, "a start changed what is read"
+
+    def cut(self, tree, writer):
+        """Judge what may be there if its power is cut."""
         self.states += 1
         key = hash(tuple(sorted(tree.items())))
         if key not in self._seen:
@@ -191,7 +208,8 @@ def test_every_state_of_a_small_recording(story, cuts, figures):
         ops += 1
         writer.note()
         for choice in cuts.all_choices(disk.root):
-            judge.judge(cuts.tree(disk.root, choice), writer)
+            judge.cut(cuts.tree(disk.root, choice), writer)
+        judge.kill(cuts.tree(disk.root, cuts.all_of_it(disk.root)), writer)
 
     disk.on_op = on_op
     writer.start()
@@ -211,7 +229,9 @@ def test_states_drawn_from_longer_stories(story, cuts, torture, figures):
         def on_op(rng=rng, writer=writer, disk=disk, judge=judge):
             writer.note()
             if rng.random() < 0.6:
-                judge.judge(cuts.tree(disk.root, cuts.a_choice(disk.root, rng)), writer)
+                judge.cut(cuts.tree(disk.root, cuts.a_choice(disk.root, rng)), writer)
+            if writer.is_running and rng.random() < 0.2:
+                judge.kill(cuts.tree(disk.root, cuts.all_of_it(disk.root)), writer)
 
         disk.on_op = on_op
         try:
@@ -233,6 +253,7 @@ def live(writer, disk, judge, cuts, cut_often=3):
         writer.end()
         judge.boots += 1
         disk.cut(left)
+        writer.there = {}
         writer.start()
     writer.close()
 
@@ -240,8 +261,8 @@ def live(writer, disk, judge, cuts, cut_often=3):
 def told(figures, judge, fault):
     figures(
         fault,
-        injected=f"{judge.states:,}",
-        survived=f"{judge.states:,}",
+        injected=f"{judge.states:,} and {judge.kills:,} kills",
+        survived=f"{judge.states:,} and {judge.kills:,}",
         lost="0 older than the last sync",
         remark=f"{judge.different:,} different states; a start changes nothing that is read",
     )
