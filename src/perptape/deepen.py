@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from perptape import tables
 from perptape.event_time import Moved
 from perptape.events import NS
-from perptape.findings import Heard, Lead, Market, Pair, Report, Series, Tie
+from perptape.findings import Heard, Lead, Market, Pair, Report, Series, Tie, is_expected
 from perptape.instruments import base_of
 from perptape.measures.clocks import Clocks
 from perptape.measures.edge_lines import Steps
@@ -146,11 +146,17 @@ def _with_channels(market: Market, report: Report, told: Told) -> Market:
     found = (
         own.group_by("channel")
         .agg(
-            length.filter(is_trusted).sum() / NS, untrusted_s=length.filter(~is_trusted).sum() / NS
+            length.filter(is_trusted).sum() / NS,
+            untrusted_s=length.filter(~is_trusted).sum() / NS,
+            reasons=pl.col("reason").filter(~is_trusted & (length > 0)).unique(maintain_order=True),
         )
         .sort("channel")
     )
-    return replace(market, channels=tuple(Heard(*row) for row in found.iter_rows()))
+    heard = (
+        Heard(channel, trusted_s, untrusted_s, tuple(r for r in reasons if not is_expected(r)))
+        for channel, trusted_s, untrusted_s, reasons in found.iter_rows()
+    )
+    return replace(market, channels=tuple(heard))
 
 
 # ---- funding ------------------------------------------------------------------------------------

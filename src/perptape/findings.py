@@ -21,6 +21,11 @@ EXPECTED = frozenset({"start", "shutdown", ABSENT})
 """Reasons of untrusted time that take nothing from what was recorded."""
 
 
+def is_expected(reason: str) -> bool:
+    """Tell whether time untrusted for this takes nothing from what was recorded."""
+    return set(reason.split(", ")) <= EXPECTED
+
+
 class Interval(msgspec.Struct, frozen=True, omit_defaults=True):
     """A stretch that is not trusted, and why."""
 
@@ -32,7 +37,7 @@ class Interval(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_expected(self) -> bool:
-        return set(self.reason.split(", ")) <= EXPECTED
+        return is_expected(self.reason)
 
     @property
     def length_s(self) -> float:
@@ -46,12 +51,20 @@ class Latency(msgspec.Struct, frozen=True):
     p99: float
 
 
-class Heard(msgspec.Struct, frozen=True):
+class Heard(msgspec.Struct, frozen=True, omit_defaults=True):
     """How much of one channel of a market is trusted."""
 
     channel: str
     trusted_s: float
     untrusted_s: float
+    missing: tuple[str, ...] = ()
+    """Why, for another reason than that it had not begun or was ended."""
+
+    @property
+    def trusted_share(self) -> float:
+        """0 to 1; 0 where nothing was heard."""
+        whole = self.trusted_s + self.untrusted_s
+        return self.trusted_s / whole if whole else 0.0
 
 
 class Expected(msgspec.Struct, frozen=True, omit_defaults=True):

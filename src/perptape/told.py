@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 
 from perptape.findings import Drawn, Report, Series
 from perptape.sections.opening import verdict
+from perptape.wording import THIN
 
 Rounded = Callable[[NDArray[np.float64]], list[float]]
 PRICE_DIGITS, BPS_DIGITS = 10, 4
 """Significant digits of a drawn price; decimals of drawn bps."""
+UNITS, S_DIGITS, MS_DIGITS = ("_s", "_ms"), 9, 6
+"""Times are counted in whole ns, so these are all the decimals there are."""
 
 
 def to_json(report: Report) -> bytes:
@@ -40,11 +43,19 @@ def to_json(report: Report) -> bytes:
     return said.removesuffix(b"\n}") + b',\n "series": ' + drawn + b"\n}\n"
 
 
-def _said(value: object) -> object:
-    """Leave out what is None or not a number."""
+def _said(value: object, key: str = "") -> object:
+    """Leave out what is None or not a number, and digits that no clock has; space plainly."""
     if isinstance(value, dict):
-        return {k: _said(v) for k, v in value.items() if v is not None and v == v}  # noqa: PLR0124
-    return [_said(v) for v in value] if isinstance(value, list | tuple) else value
+        # What stands below a unit has it: {"latency_ms": {"p50": ...}}.
+        unit = key if key.endswith(UNITS) else ""
+        return {k: _said(v, unit or k) for k, v in value.items() if v is not None and v == v}  # noqa: PLR0124
+    if isinstance(value, list | tuple):
+        return [_said(v, key) for v in value]
+    if isinstance(value, str):
+        return value.replace(THIN, " ")
+    if isinstance(value, float) and key.endswith(UNITS):
+        return round(value, S_DIGITS if key.endswith("_s") else MS_DIGITS)
+    return value
 
 
 # ---- what is drawn ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from perptape import importers, manifest, report
 from perptape.errors import BadUsage, Failed
 from perptape.events import Kind
+from perptape.findings import Interval, Latency
 from perptape.manifest import ClockState
 from perptape.report import Asked, build, pngs, to_html, to_json, write
 from perptape.tape import TapeWriter
@@ -79,6 +80,23 @@ def test_what_is_not_known_is_absent_and_never_null(found, made):
     pair = replace(report.pairs[0], gap_bps=nan, grid=None, edge_bps=None)
     one = type(report)(0, 1, report.markets, (pair,), report.provenance, report.series)
     assert json.loads(to_json(one))["pairs"][0]["gap_bps"] == {"median": 1.0}
+
+
+def test_times_have_no_more_digits_than_a_clock_and_words_plain_spaces(found):
+    odd = Latency(0.1 + 0.2, 15.671433000000002)
+    market = replace(
+        found.markets[0],
+        trusted_s=0.015671433000000002,
+        untrusted_s=1.0,
+        latency_ms=odd,
+        intervals=(Interval(T0, T0 + NS, "silence"),),
+    )
+    told = to_json(replace(found, markets=(market, *found.markets[1:])))
+    text = told.decode()
+    assert '"trusted_s": 0.015671433,' in text
+    assert '"p50": 0.3,' in text and '"p99": 15.671433\n' in text
+    assert not set("\N{NARROW NO-BREAK SPACE}\N{THIN SPACE}\N{NO-BREAK SPACE}") & set(text)
+    assert " % trusted (silence)" in json.loads(told)["verdict"][0]
 
 
 def test_the_gap_is_that_of_the_quotes(found):

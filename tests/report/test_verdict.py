@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from perptape.findings import Interval, Market, Pair, Spread, ranked
+from perptape.findings import Heard, Interval, Market, Pair, Spread, ranked
 from perptape.sections.opening import title, verdict
 
 NS = 1_000_000_000
@@ -58,21 +58,43 @@ def test_the_time_before_the_first_data_is_not_missing(report):
 def test_the_least_complete_market_is_named_with_its_reasons(report):
     holes = (Interval(0, 10 * NS, "silence"), Interval(20 * NS, 21 * NS, "disconnect"))
     heard, _ = said(report, [market(A, *holes), market(B)], [pair(A, B, 1.0, -1.0)])
-    assert "Of 2 markets 1 are complete; a is the least so" in heard
+    assert "Of 2 markets one is complete; a is the least so, 89.1" in heard
     assert heard.endswith("trusted (silence, disconnect).")
 
 
 def test_a_market_that_was_never_heard_is_said_so(report):
     refused = market(B, Interval(0, 90 * NS, "refused"), trusted_s=0.0)
     heard, worth = said(report, [market(A), refused], [Pair(A, B, same_quote=True, trusted_s=0.0)])
-    assert "b was never heard (refused)." in heard
+    assert heard.endswith("b was never heard (refused). Nothing is missing on the others.")
     assert worth == "No two markets were trusted at the same time, so no gap is known."
 
 
 def test_a_market_recorded_in_part_is_said_so(report):
     part = market(B, trusted_s=40.0, absent=(Interval(0, 50 * NS, "not recorded"),))
     heard, _ = said(report, [market(A), part], [pair(A, B, 1.0, -1.0)])
-    assert heard.endswith("Recorded only in part: b for 40.0 s of it.")
+    assert heard.endswith(
+        "Recorded only in part: b for 40.0 s of it. "
+        "Nothing is missing of what was recorded on any of them."
+    )
+
+
+def test_the_least_trusted_channel_that_a_figure_rests_on_is_named(report):
+    hole = Interval(0, 1 * NS, "undecodable")
+    books = Heard("books", 7.5, 7.5, ("gap", "undecodable"))
+    markets = [replace(market(A, hole), channels=(books,)), market(B)]
+    own = pair(A, B, 1.0, -1.0)
+    heard, _ = said(report, markets, [replace(own, depth="books")])
+    assert heard.endswith(
+        "a is the least so, of its books 50.0\N{NARROW NO-BREAK SPACE}% trusted (gap, undecodable)."
+    )
+    heard, _ = said(report, markets, [replace(own, depth="top")])
+    assert "a is the least so, 98.9" in heard and heard.endswith("(undecodable).")
+
+
+def test_a_channel_that_only_began_late_is_not_torn(report):
+    late = replace(market(A), channels=(Heard("books", 80.0, 10.0),))
+    heard, _ = said(report, [late, market(B)], [replace(pair(A, B, 1.0, -1.0), depth="books")])
+    assert heard.endswith("Nothing is missing on any of them.")
 
 
 def test_one_market_says_what_to_do(report):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from perptape.events import NS
-from perptape.findings import Market, Pair, Report, ranked
+from perptape.findings import Heard, Market, Pair, Report, ranked
 from perptape.sections.best import best, earners, legs
 from perptape.sections.elements import coin_of, esc
 from perptape.wording import (
@@ -86,8 +86,7 @@ def title(report: Report) -> str:
 
 def verdict(report: Report) -> tuple[Sequence[str], Sequence[str]]:
     """Say in a few sentences what was heard and how completely, and what a gap was worth."""
-    heard = [_heard(report), *_complete(report.markets), *_partly(report.markets)]
-    return heard, _worth(report)
+    return [_heard(report), *_complete(report)], _worth(report)
 
 
 def _heard(report: Report) -> str:
@@ -102,25 +101,44 @@ def _heard(report: Report) -> str:
     )
 
 
-def _complete(markets: Sequence[Market]) -> list[str]:
-    names = names_of(m.market for m in markets)
-    unheard = [m for m in markets if not m.trusted_s]
-    heard = [m for m in markets if m.trusted_s]
-    said = _never(unheard, names)
-    torn = [m for m in heard if m.missing]
+def _complete(report: Report) -> list[str]:
+    """Say what was not heard and what not whole; last, of the others, that nothing is missing."""
+    names = names_of(m.market for m in report.markets)
+    unheard = [m for m in report.markets if not m.trusted_s]
+    said = [*_never(unheard, names), *_partly(report.markets)]
+    heard = [m for m in report.markets if m.trusted_s]
     if not heard:
         return said
+    torn = [(m, part) for m in heard for part in _parts(m, report) if part.missing]
     if not torn:
         who = " on the others" if unheard else " on any of them" if len(heard) > 1 else ""
-        return [f"Nothing is missing{who}.", *said]
-    worst = min(torn, key=lambda m: (m.trusted_share, m.market))
-    share = f"{percent(worst.trusted_share)} trusted{_because(worst)}"
+        return [
+            *said,
+            f"Nothing is missing{' of what was recorded' if _partly(heard) else ''}{who}.",
+        ]
+    worst, part = min(torn, key=lambda t: (t[1].trusted_share, t[0].market))
+    share = f"{percent(part.trusted_share)} trusted{_reasons(part.missing)}"
+    of = "" if part.channel == "quotes" else f"of its {part.channel} "
     if len(heard) == 1:
-        return [f"Not all of it was heard whole: {share}.", *said]
-    complete = len(heard) - len(torn)
-    are = f"{complete} are" if complete else "none is"
-    whole = f"Of {len(heard)} markets {are} complete"
-    return [f"{whole}; {names[worst.market]} is the least so, {share}.", *said]
+        return [
+            *said,
+            f"Not all of {'the other' if unheard else 'it'} was heard whole: {of}{share}.",
+        ]
+    complete = len(heard) - len({m.market for m, _ in torn})
+    are = "none is" if not complete else "one is" if complete == 1 else f"{complete} are"
+    whole = f"Of {'the other ' if unheard else ''}{len(heard)} markets {are} complete"
+    return [*said, f"{whole}; {names[worst.market]} is the least so, {of}{share}."]
+
+
+def _parts(market: Market, report: Report) -> list[Heard]:
+    """Give what figures of a market rest on: its quotes, and of its other channels those used."""
+    own = [p for p in report.pairs if market.market in {p.sell, p.buy}]
+    used = {
+        "books": any(p.depth == "books" for p in own),
+        "funding": market.funding is not None or any(p.carry for p in own),
+    }
+    quotes = Heard("quotes", market.trusted_s, market.untrusted_s, _why(market))
+    return [quotes, *(c for c in market.channels if used.get(c.channel))]
 
 
 def _never(unheard: Sequence[Market], names: Mapping[str, str]) -> list[str]:
@@ -150,7 +168,14 @@ def _partly(markets: Sequence[Market]) -> list[str]:
 
 
 def _because(market: Market) -> str:
-    reasons = list(dict.fromkeys(i.reason for i in market.missing))
+    return _reasons(_why(market))
+
+
+def _why(market: Market) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(i.reason for i in market.missing))
+
+
+def _reasons(reasons: Sequence[str]) -> str:
     return f" ({', '.join(reasons[:REASONS_NAMED])})" if reasons else ""
 
 
