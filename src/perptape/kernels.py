@@ -94,8 +94,13 @@ def compiled(loop: Loop) -> Loop:
 
 
 def inlined(loop: Loop) -> Loop:
-    """Compile as part of its callers only."""
-    return cast("Loop", njit(nogil=True, error_model="numpy")(loop))
+    """Compile as part of its callers only, without counting references.
+
+    Counted, an array handed to a function costs more than most of these do. So they may make no
+    arrays; those that they are given live in the caller.
+    """
+    how: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
+    return cast("Loop", njit(nogil=True, error_model="numpy", **how)(loop))
 
 
 @inlined

@@ -55,6 +55,8 @@ SUM, TIME_SUM, GRID_SUM, INTS = 8, 11, 14, 17
 LEAST, MOST, GRID_LEAST, GRID_MOST, FLOATS = range(5)
 FIRST, LOWEST, HIGHEST, LAST, BUCKET = range(5)
 SPAN, AREA, BUCKET_INTS = 0, 1, 4
+NO_NOTIONAL = -1
+"""The key of one that is not known: those are counted too, which costs less than leaving them."""
 EVENTS, GRID, NOTIONAL, SERIES = range(4)
 """What is counted of each pair."""
 
@@ -170,7 +172,9 @@ def _scan(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop, see ker
                 break
             if changes > 0:
                 if now < since:
-                    tops[:, :, 0] = top
+                    for k in range(width):
+                        for side in range(TOP):
+                            tops[side, k, 0] = top[side, k]
                 else:
                     if now >= limit or rows + changes > most:
                         run[CLOSE_T] = min(now, limit)
@@ -243,7 +247,8 @@ def _reopen(markets: Markets, block: Block) -> None:
     run, made = markets.run, block.made
     for m in range(len(made)):
         block.t[m, 0] = run[CLOSE_T]
-        block.tops[:, m, 0] = block.tops[:, m, made[m]]
+        for side in range(TOP):
+            block.tops[side, m, 0] = block.tops[side, m, made[m]]
         made[m] = 0
     run[OPEN_T] = run[CLOSE_T]
     run[GRIDS] = run[ROWS] = 0
@@ -324,11 +329,11 @@ def _tally(pair: Int, n: Int, pairs: Pairs, scratch: Scratch) -> tuple[Int, Int,
         edge_positive += x * kept > 1.0
         least = min(least, bits[e])
         most = max(most, bits[e] if is_known else np.int64(0))
-    waiting, waits = pairs.waiting[pair], ints[WAITING]
+    waiting = pairs.waiting[pair, ints[WAITING] :]
     for e in range(n):
-        waiting[waits] = float_key(notionals[e])
-        waits += (not np.isnan(xs[e])) and 0 <= notionals[e] < np.inf
-    ints[WAITING] = waits
+        is_known = not np.isnan(xs[e]) and 0 <= notionals[e] < np.inf
+        waiting[e] = float_key(notionals[e]) if is_known else NO_NOTIONAL
+    ints[WAITING] += n
     ints[N] += known
     ints[POSITIVE] += positive
     ints[EDGE_POSITIVE] += edge_positive
@@ -419,14 +424,13 @@ def _draw(  # noqa: C901, PLR0913, PLR0917 - all of the state, by name
 
 
 @inlined
-def _draw_sides(m: Int, b: Int, block: Block, scratch: Scratch, lines: Lines) -> None:
+def _draw_sides(m: Int, b: Int, block: Block, lines: Lines) -> None:
     """Draw a market's bid and ask."""
     t, n, width = block.t[m], block.made[m], len(block.made)
     for side in range(2):
         prices = block.tops[ASK if side else BID, m]
-        scratch.x[:n] = prices[1 : n + 1]
         opening = prices[0] if t[1] > t[0] else np.nan
-        _draw(lines.buckets[width * width + 2 * m + side, b], opening, scratch.x, n, n, t, t)
+        _draw(lines.buckets[width * width + 2 * m + side, b], opening, prices[1:], n, n, t, t)
 
 
 # ---- the block ----------------------------------------------------------------------------------
@@ -484,7 +488,7 @@ def _count_grid(pair: Int, pairs: Pairs, counts: Counts) -> None:
 @inlined
 def _close(b: Int, state: State, counts: Counts) -> None:
     """Take in a block, and open the next."""
-    markets, block, _, scratch, lines = state
+    markets, block, _, _, lines = state
     width = len(block.made)
     for m in range(width):
         block.t[m, block.made[m] + 1] = markets.run[CLOSE_T]
@@ -494,7 +498,7 @@ def _close(b: Int, state: State, counts: Counts) -> None:
                 _finish_pair(i, j, b, markets.run[GRIDS], state, counts)
     if lines.buckets.shape[1] > 0:
         for m in range(width):
-            _draw_sides(m, b, block, scratch, lines)
+            _draw_sides(m, b, block, lines)
     _reopen(markets, block)
 
 

@@ -44,15 +44,20 @@ class Bins(NamedTuple):
     def of(self, series: int) -> tuple[Ints, Ints]:
         """Give the keys of a series, ascending, and how often each came, both [k]."""
         own = slice(*np.searchsorted(self.names, [s << SERIES_BITS for s in (series, series + 1)]))
-        keys = ((self.names[own] << PAGE_BITS)[:, None] + np.arange(PAGE)).ravel()
-        counts = self.pages[own].ravel()
+        every = self.pages[own].ravel()
+        heard = np.flatnonzero(every)
+        keys = (self.names[own][heard >> PAGE_BITS] << PAGE_BITS) + (heard & (PAGE - 1))
+        counts: Ints = every[heard].astype(np.int64)
+        zero = (series << SERIES_SHIFT) + MIDDLE
         wide = {k: n for k, n in self.wide.items() if k >> SERIES_SHIFT == series}
-        keys = np.concatenate([keys[counts > 0], np.fromiter(wide, np.int64)])
-        counts = np.concatenate([counts[counts > 0], np.fromiter(wide.values(), np.int64)])
+        if not wide:
+            return keys - zero, counts
+        keys = np.concatenate([keys, np.fromiter(wide, np.int64)])
+        counts = np.concatenate([counts, np.fromiter(wide.values(), np.int64)])
         found, places = np.unique(keys, return_inverse=True)
         totals = np.zeros(len(found), np.int64)
         np.add.at(totals, places, counts)
-        return found - (series << SERIES_SHIFT) - MIDDLE, totals
+        return found - zero, totals
 
 
 def added(first: Bins, then: Bins) -> Bins:

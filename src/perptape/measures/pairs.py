@@ -135,7 +135,7 @@ class Part(NamedTuple):
             whole(ints[weave.TIME_SUM :]),
             int(ints[weave.TIME_NS]),
             int(ints[weave.EDGE_POSITIVE]),
-            *self.counts.of(series + weave.NOTIONAL),
+            *_known(*self.counts.of(series + weave.NOTIONAL)),
         )
 
     def ratio(self, sell: int, buy: int) -> Floats:
@@ -155,6 +155,12 @@ class Part(NamedTuple):
         """Buckets of a market's bid (0) or ask (1), [n, weave.BUCKET]."""
         buckets: Floats = self.drawing.buckets[len(self.quotes) ** 2 + 2 * market + side]
         return buckets
+
+
+def _known(keys: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Leave out the notionals that were none."""
+    is_known = keys != weave.NO_NOTIONAL
+    return keys[is_known], counts[is_known]
 
 
 def whole(limbs: Ints) -> int:
