@@ -66,7 +66,7 @@ def recorded(place: Path, seconds: int) -> np.ndarray:
             time.sleep(EVERY_S)
         if recorder.returncode:
             sys.exit(f"The recorder ended with {recorder.returncode}.")
-    return np.array([row for row in seen if row[1]])
+    return np.array([row for row in seen if row[1]][:-1])  # the last may be of its end
 
 
 def started(words: list[str], stdout: int) -> subprocess.Popen[bytes]:
