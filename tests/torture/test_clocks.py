@@ -9,10 +9,31 @@ import time
 
 import pytest
 
+from perptape import manifest, origin
 from perptape.events import NS, Kind
-from perptape.tape import Tape
+from perptape.tape import Tape, TapeWriter
 
 HOUR_S = 3600
+
+
+@pytest.mark.parametrize("synchronised", [True, False])
+def test_a_clock_that_nobody_keeps_is_in_the_tape_and_in_the_report(
+    tmp_path, monkeypatch, figures, synchronised
+):
+    clock = manifest.ClockState(synchronised, max_error_us=9_000, estimated_error_us=0)
+    monkeypatch.setattr(manifest, "clock_state", lambda: clock)
+    TapeWriter(tmp_path / "t", config={"any": 1}, half_bytes=1 << 16).close()
+    (run,) = Tape(tmp_path / "t").meta.runs
+    assert run.host.clock == clock
+    told = list(origin._untimed([tmp_path / "t"]))  # noqa: SLF001 - of a report's notes
+    assert bool(told) is not synchronised
+    assert all("not synchronised" in note for note in told)
+    figures(
+        f"kernel's clock {'kept' if synchronised else 'not kept'} by a server",
+        injected=1,
+        survived=1,
+        remark=f"in tape.json; {'said' if told else 'nothing of it'} in the report",
+    )
 
 
 def test_an_hour_forward_and_back(torture, calm, tmp_path, figures):
