@@ -152,6 +152,37 @@ def test_every_command_tells_of_damage_in_sentences(  # noqa: PLR0913, PLR0917 -
     )
 
 
+FOREIGN = ["notes.txt", "raw/notes.txt", "raw/1.arrows.bak", "tables/.DS_Store", "raw/x.arrows"]
+
+
+def test_foreign_files_are_left_alone_and_a_newer_format_is_refused(
+    torture, whole, tmp_path, figures, capsys
+):
+    shutil.copytree(whole, tmp_path / "t")
+    for name in FOREIGN:
+        (tmp_path / "t" / name).write_bytes(b"somebody's")
+    assert Tape(tmp_path / "t").damage() == []
+    assert set(Tape(tmp_path / "t").frames()) == set(Tape(whole).frames())
+    with TapeWriter(tmp_path / "t", half_bytes=1 << 14) as tape:
+        fill(tape, 2)
+    assert run("tabulate", tmp_path / "t") == 0
+    assert all((tmp_path / "t" / name).read_bytes() == b"somebody's" for name in FOREIGN)
+    manifest = tmp_path / "t/tape.json"
+    newer = manifest.read_text().replace('"format_version": 1', '"format_version": 2')
+    manifest.write_text(newer)
+    capsys.readouterr()
+    commands = ("verify", "tabulate", "report", "pack")
+    for command in commands:
+        more = ["-o", tmp_path / "page.html"] if command == "report" else []
+        assert run(command, tmp_path / "t", *more) == 1
+        told = capsys.readouterr()
+        torture.no_traceback(told.out, told.err)
+        assert "has format version 2" in told.err and "install a newer perptape" in told.err
+    assert manifest.read_text() == newer
+    count = len(FOREIGN) + len(commands)
+    figures("foreign files; a newer format", injected=count, survived=count, lost=0)
+
+
 LITERALS = [
     "__import__('os').system('touch HERE')",
     "b'\\xff' * 10**9",
