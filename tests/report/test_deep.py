@@ -2,13 +2,16 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import inspect
 
 import perptape as pt
 from perptape import surroundings
 from perptape.events import NS
+from perptape.findings import Choice, Clock, Lead, Market, Pair, Provenance, Tie
 from perptape.page import to_html
 from perptape.report import Asked, build, pngs
 from perptape.sections.opening import verdict
@@ -285,3 +288,46 @@ def test_too_many_quotes_without_books_are_said(tops, monkeypatch):
     few = build(Asked(tapes=(tops,)))
     assert not few.has_sizes
     assert any("2,700 quotes of BTC and no books" in note for note in few.provenance.notes)
+
+
+# ---- the keys of the JSON -----------------------------------------------------------------------
+
+FREE_KEYS = {"parameters", "versions", "tiers"}
+"""Mappings by names that are not ours."""
+
+
+def keys_of(part):
+    """Every key of a JSON text."""
+    if isinstance(part, list):
+        return set().union(*map(keys_of, part))
+    if not isinstance(part, dict):
+        return set()
+    below = (
+        value for key, value in part.items() if key not in FREE_KEYS or isinstance(value, list)
+    )
+    return set(part).union(*map(keys_of, below))
+
+
+def fields_of(kind, seen):
+    """Every field of a struct and of all below it."""
+    if isinstance(kind, inspect.StructType) and kind.cls not in seen:
+        seen[kind.cls] = {field.encode_name for field in kind.fields}
+        for field in kind.fields:
+            fields_of(field.type, seen)
+    below = (getattr(kind, name, None) for name in ("item_type", "value_type"))
+    for part in (*filter(None, below), *getattr(kind, "types", ())):
+        fields_of(part, seen)
+    return seen
+
+
+def test_every_key_of_the_json_is_explained_and_no_other(deep):
+    page = Path(__file__).parents[2] / "docs" / "commands.md"
+    text = page.read_text(encoding="utf-8").partition("## The keys of `report --json`")[2]
+    rows = [line for line in text.partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    told = set(re.findall(r"`([a-z][a-z0-9_]*)`", " ".join(rows)))
+    kinds = (Market, Pair, Clock, Lead, Tie, Choice, Provenance)
+    known = set().union(*(f for k in kinds for f in fields_of(inspect.type_info(k), {}).values()))
+    known |= keys_of(json.loads(to_json(deep)))
+    known.add("clocks")  # of a tape that was recorded
+    assert known - told == set()
+    assert told - known == {"event", "send", "recv", "books", "top"}  # values
