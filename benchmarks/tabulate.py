@@ -230,18 +230,25 @@ def told(kind: str, tape: Path, out: Path) -> list[str]:
 
 
 def verified(kind: str, tape: Path, batches: list[Batch]) -> list[str]:
+    """Tell how fast the bytes are proved, and how fast all is: the ledger reads every frame."""
     payload = sum(len(batch.payload) for batch in batches)
-    took = []
     ledger.LONG = 0
-    for _ in range(ROUNDS):
-        begun = time.process_time()
-        verify.verify(tape)
-        took.append(time.process_time() - begun)
-    rate = payload / statistics.median(took) / 1e9
-    verdict = "met" if rate >= GATE_GB_S else "MISSED"
-    return [
-        f"{kind}: verify reads {rate:.3f} GB of payload a second of CPU (≥ {GATE_GB_S} {verdict})."
-    ]
+    ways: dict[str, Callable[[], object]] = {
+        "proving its bytes": lambda: Tape(tape).damage(),
+        "verify, with the ledger": lambda: verify.verify(tape),
+    }
+    said = []
+    for way, run in ways.items():
+        took = []
+        for _ in range(ROUNDS):
+            begun = time.process_time()
+            run()
+            took.append(time.process_time() - begun)
+        rate = payload / statistics.median(took) / 1e9
+        verdict = "met" if rate >= GATE_GB_S else "MISSED"
+        gate = f"≥ {GATE_GB_S} {verdict}"
+        said.append(f"{kind}: {way}: {rate:.3f} GB of payload a second of CPU ({gate}).")
+    return said
 
 
 if __name__ == "__main__":
