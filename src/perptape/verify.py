@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from perptape import ledger, tables
+from perptape import findings, ledger, tables
 from perptape.errors import Failed
 from perptape.events import NS
 from perptape.ledger import Result
@@ -15,7 +15,7 @@ from perptape.tape import Tape
 from perptape.timeline import Interval, Stream
 
 EXIT_CODES = {"complete": 0, "untrusted": 3, "damaged": 4}
-EXPECTED = ("start", "shutdown")
+EXPECTED = findings.EXPECTED - {findings.ABSENT}
 """Untrusted time that every recording has: before the first data, and after the end."""
 
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 import perptape as pt
 from perptape.errors import BadUsage
-from perptape.measures.carry import fair_premium_bps
 
 from .tape import TIME
 
@@ -102,11 +101,6 @@ def test_interval_trap_of_the_definitions():
     assert row["buy_bps_per_h"] == pytest.approx(0.125)
     assert row["buy_bps_per_h"] / row["sell_bps_per_h"] == pytest.approx(4.48, abs=0.005)
     assert row["carry_bps_per_h"] < 0 < pair(pt.carry(table), B, A)["carry_bps_per_h"]
-
-
-@pytest.mark.parametrize(("per_year", "bps"), [(1095, 0.45664), (8760, 0.05708)])
-def test_fair_premium_of_the_definitions(per_year, bps):
-    assert fair_premium_bps(per_year, 0.05) == pytest.approx(bps, abs=5e-6)
 
 
 def test_break_even_is_the_round_trip_over_the_carry():

@@ -111,6 +111,9 @@ def basis(  # noqa: PLR0913 - each of them changes the numbers
     ``samples`` each ``step_s``, the half-life with its interval, the mean it returns to; the
     statistic and p-value of the test, on the longest stretch (``adf_s``); null where there is
     too little, and the ``reason``.
+
+    Gives that as a frame: ``*_bps`` are 1e-4 of the price, ``*_s`` seconds; ``last_z``,
+    ``adf_statistic`` and ``adf_p_value`` have no unit.
     """
     found = mids(quotes, ledger, base=base, max_age_s=max_age_s, ts_from=ts_from, ts_to=ts_to)
     rows = [

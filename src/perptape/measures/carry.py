@@ -87,15 +87,6 @@ def carry(  # noqa: PLR0913 - each of them changes the numbers
     return pl.DataFrame(rows, schema=COLUMNS)
 
 
-def fair_premium_bps(settlements_per_year: float, rate_per_year: float) -> float:
-    """Give what a perpetual is worth over its index where funding is F - S, continuously.
-
-    k (F - S) a year = (r - q) F gives F / S = k / (k - (r - q)) (He, Manela, Ross & von Wachter,
-    arXiv:2212.06888). ``rate_per_year`` is r - q, a fraction.
-    """
-    return BPS * (settlements_per_year / (settlements_per_year - rate_per_year) - 1)
-
-
 class Paid(NamedTuple):
     """One market's settlements in a window, in order [n]."""
 

@@ -86,6 +86,8 @@ def clocks(
     ``ts_venue_sent`` where a venue says two times; see ``Recording.clock_samples``. ``quotes`` and
     ``ledger`` together add what their stamps tell of drift and latency.
 
+    Gives :class:`Clocks`: the frames ``windows`` and ``venues``, in ms and ppm.
+
     Raises BadUsage if the coin is not clear.
     """
     found = windows(samples.lazy().collect(), round(window_s * NS))

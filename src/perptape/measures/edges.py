@@ -159,6 +159,10 @@ def edges(  # noqa: PLR0913 - each of them changes the numbers
     combination of one delay for each leg. ``ts_from``, ``ts_to``: a closed window in ns.
     ``executor``, ``progress``: as of :func:`perptape.measures.gaps`.
 
+    Gives frames: ``edges`` by pair, tier and notional (quote currency): edge and round trip in bps,
+    shares 0 to 1; ``delays`` with ``held_s`` and what the edge was ``delay_ms`` later, in bps;
+    ``sizes``: capacity in base coins, profit in quote currency; ``legs`` if they were asked for.
+
     Raises BadUsage if the coin is not clear, Failed if rows are not in receive order.
     """
     swept = measured(

@@ -29,7 +29,7 @@ from perptape.measures.edges import (
     measured,
     streams,
 )
-from perptape.measures.passes import whole
+from perptape.measures.pairs import whole
 from perptape.measures.scenes import Entry, Fees, Table
 from perptape.sweep import BUY, SELL
 
@@ -90,6 +90,10 @@ def episodes(  # noqa: PLR0913 - each of them changes the numbers
     ``peak_bps`` is the greatest edge, ``area_bps_s`` its integral over the time that it stood open,
     ``capacity`` the greatest size at the threshold, in base coins; ``opener`` and ``closer`` name
     the leg whose change crossed the threshold.
+
+    Gives a frame: ``sell``, ``buy``, ``notional`` in quote currency, both thresholds in bps,
+    ``ts_start`` and ``ts_end`` (UTC), ``duration_s`` and, as above, the rest; ``area_bps_s`` is in
+    bps times seconds.
 
     Raises BadUsage if the coin is not clear, Failed if rows are not in receive order.
     """

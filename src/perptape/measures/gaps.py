@@ -137,6 +137,10 @@ def gaps(  # noqa: PLR0913 - each of them changes the numbers
     a long tape; if not given, processes where the tables are files, else threads. ``progress`` is
     called with how many parts are done, of how many. Neither changes a number.
 
+    Gives ``markets`` (quotes, trusted time in s, latency in ms) and ``pairs`` (``gap_*_bps`` over
+    events, ``grid_*_bps`` each 100 ms, ``edge_*_bps`` after fees at the best prices, the shares
+    above 0, ``top_notional`` in quote currency) as frames, and the same as structs.
+
     Raises BadUsage if the coin is not clear, Failed if rows are not in receive order.
     """
     of = coin(ledger, base)

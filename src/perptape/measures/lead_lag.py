@@ -94,6 +94,10 @@ def lead_lag(  # noqa: PLR0913 - each of them changes the numbers
     lag is corrected by their difference. ``errors_ms``: the bound of each, 0 where not given.
     ``max_lag_ms``, ``step_ms``: the lags tried. ``block_s``: length of the blocks resampled.
 
+    Gives a frame of ``pairs``: ``trusted_s``, updates and blocks counted, ``lag_ms`` with its 95 %
+    interval, ``correlation`` at it and ``llr`` (no unit), the offset taken out and its bound in ms,
+    the ``leader`` (a market) or a ``reason``; and of ``curve``: the correlation at each lag tried.
+
     Raises BadUsage if the coin, the clock or the lags are not clear.
     """
     lags_ns = _lags(max_lag_ms, step_ms)

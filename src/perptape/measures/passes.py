@@ -10,8 +10,9 @@ from perptape import sizing, spells, sweep
 from perptape.align import fixed
 from perptape.depth import Ladders, Updates
 from perptape.errors import Failed
-from perptape.kernels import LIMB, NEVER, Floats, Ints, Trust
+from perptape.kernels import NEVER, Floats, Ints, Trust
 from perptape.measures.counts import SparseCounts
+from perptape.measures.pairs import whole
 from perptape.measures.scenes import Asked, Scene
 from perptape.measures.updates import Table, needed, updates
 from perptape.sweep import State
@@ -252,12 +253,6 @@ def _best(ints: Ints, floats: Floats) -> Best:
         int(ints[sizing.BEST_TS]),
         int(ints[sizing.GAIN_NS]),
     )
-
-
-def whole(limbs: Ints) -> int:
-    """Put an exact sum together."""
-    low, middle, high = (int(limb) for limb in limbs[:3])
-    return low + (middle << LIMB) + (high << 2 * LIMB)
 
 
 # ---- arrays -------------------------------------------------------------------------------------

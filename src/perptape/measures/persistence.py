@@ -35,6 +35,9 @@ def edge_persistence(  # noqa: PLR0913 - each of them changes the numbers
     ``median_bps`` what the edge was after the delay, null where it never was at least the
     threshold; ``delay_ms`` is the same for both legs.
 
+    Gives a frame: ``notional`` in quote currency, ``threshold_bps``, ``delay_ms``, ``held_s``,
+    both edges in bps, ``share`` from 0 to 1.
+
     Raises BadUsage if the coin is not clear, Failed if rows are not in receive order.
     """
     return delay_table(

@@ -70,6 +70,8 @@ def episode_rate(  # noqa: PLR0913 - each of them changes the numbers
     ``dispersion`` is that of the openings, null with less than ten minutes; ``median_s`` is of
     episodes seen whole, ``max_s`` of all that were seen open.
 
+    Gives a frame: ``notional`` in quote currency, ``threshold_bps``, rates per hour, times in s.
+
     Raises BadUsage if the coin is not clear, Failed if rows are not in receive order.
     """
     if not merge_s >= 0:

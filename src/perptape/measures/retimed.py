@@ -82,6 +82,8 @@ def retimed(
     They are read once now and again whenever a frame of the result is; the memory this takes is
     that of a few seconds of rows.
 
+    Gives :class:`Retimed`: tables of the same columns and units, and ``markets`` with errors in ms.
+
     Raises Failed if rows are not in receive order.
     """
     rows = _in_words(ledger)

@@ -65,6 +65,8 @@ def survival(
     are there. ``exposure``: the columns of ``by`` and ``trusted_s``, the time that was watched;
     rows of one group add up, and a group without an episode is told of too.
     ``level``: coverage of the bands, 0 to 1.
+
+    Gives :class:`Survival`: the frames ``curve`` and ``summary``, times in s, shares 0 to 1.
     """
     rows = episodes.lazy().collect()
     groups = [g for g in GROUPS if g in rows.columns] if by is None else list(by)
