@@ -63,7 +63,8 @@ class Line:
         begun = self._clock()
 
         def told(done: int, total: int) -> None:
-            if (now := self._clock()) >= self._next:
+            is_told = self._is_terminal or 0 < done < total  # a name alone is no news to a log
+            if is_told and (now := self._clock()) >= self._next:
                 self._next = now + self._every_s
                 self._draw(self._words(name, now - begun, done, total))
 
