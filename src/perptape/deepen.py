@@ -10,12 +10,13 @@ from msgspec.structs import replace
 from perptape import tables
 from perptape.event_time import Moved
 from perptape.events import NS
-from perptape.findings import Heard, Lead, Market, Pair, Report, Series, Tie, is_expected
+from perptape.findings import Heard, Lead, Market, Pair, Report, Tie, is_expected
 from perptape.instruments import base_of
 from perptape.measures.clocks import Clocks
 from perptape.measures.edge_lines import Steps
 from perptape.progress import Stages, unheard
 from perptape.recording import Recording
+from perptape.series import Series
 from perptape.surroundings import (
     MOST_QUOTES,
     carries,

@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 
 from perptape.events import NS
-from perptape.findings import FREE, Drawn, Market, Pair, Report, Series
+from perptape.findings import FREE, Market, Pair, Report
 from perptape.instruments import quote_of
 from perptape.sections.completeness import coalesced
 from perptape.sections.one_pair import funding_words, pair_words
 from perptape.sections.opening import shown_first
 from perptape.sections.ties import tie_words
 from perptape.sections.timing import lead_words, resolution_words
+from perptape.series import Drawn, Series
 from perptape.wording import duration, instrument_of, labels, venue_of
 
 

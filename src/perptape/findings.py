@@ -1,4 +1,4 @@
-"""What a report says: numbers with their units in their names, and the series to draw.
+"""What a report says: numbers with their units in their names, as the JSON has them.
 
 ``None`` is not said (absent in the JSON); times are int64 ns UTC; ``*_bps`` are 1e-4 of the price.
 """
@@ -7,10 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from perptape.events import NS
+from perptape.series import Series
 
 ABSENT = "not recorded"
 BASE = "base"
@@ -474,31 +473,6 @@ class Provenance(msgspec.Struct, frozen=True):
     """Sentences about what is missing and what that means."""
     versions: Mapping[str, str] = {}
     """Of what computed the numbers."""
-
-
-class Drawn(msgspec.Struct, frozen=True):
-    """One quantity per bucket, float64[n], NaN where undefined; low and high keep the extremes."""
-
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    last: NDArray[np.float64]
-
-
-class Series(msgspec.Struct, frozen=True):
-    """What is drawn of the markets of one coin, on one time axis."""
-
-    ts: NDArray[np.int64]
-    """Start of each bucket, ns, ascending, [n]."""
-    step_ns: int
-    """Length of each bucket."""
-    bids: Mapping[str, Drawn]
-    asks: Mapping[str, Drawn]
-    gaps_bps: Mapping[tuple[str, str], Drawn]
-    """By (sell, buy)."""
-    edges_bps: Mapping[tuple[str, str, float], Drawn] = {}
-    """By (sell, buy, notional)."""
-    funding_bps_per_h: Mapping[str, Drawn] = {}
-    """What each venue expected at the end of a bucket."""
 
 
 class Choice(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from perptape import charts
-from perptape.findings import Drawn, Lasting, Pair, Report, Sized
+from perptape.findings import Lasting, Pair, Report, Sized
+from perptape.series import Drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from perptape.align import TIME, coin
 from perptape.events import NS
-from perptape.findings import Carry, Clock, Drawn, Expected, Lead, Market, Pair, Tie
+from perptape.findings import Carry, Clock, Expected, Lead, Market, Pair, Tie
 from perptape.kernels import BPS, NEVER, Floats
 from perptape.measures.basis import basis
 from perptape.measures.carry import carry
@@ -17,6 +17,7 @@ from perptape.measures.edge_lines import Steps
 from perptape.measures.lead_lag import lead_lag
 from perptape.measures.mids import Table, placed
 from perptape.measures.price_discovery import price_discovery
+from perptape.series import Drawn
 from perptape.worth import Coin
 
 MOST_QUOTES = 2_000_000

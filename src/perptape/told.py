@@ -6,8 +6,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from perptape.findings import Drawn, Report, Series
+from perptape.findings import Report
 from perptape.sections.opening import verdict
+from perptape.series import Drawn, Series
 from perptape.wording import THIN
 
 Rounded = Callable[[NDArray[np.float64]], list[float]]

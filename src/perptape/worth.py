@@ -14,7 +14,6 @@ from perptape.findings import (
     Capacity,
     Choice,
     Delayed,
-    Drawn,
     Episodes,
     Lasting,
     Pair,
@@ -40,6 +39,7 @@ from perptape.measures.episodes import episode_table
 from perptape.measures.rates import rate_table
 from perptape.measures.scenes import Table, scene
 from perptape.measures.survival import survival
+from perptape.series import Drawn
 
 MOST_TOP_ROWS = 5_000_000
 """Without books, of so many quotes nothing is asked about sizes: their depth is a level."""

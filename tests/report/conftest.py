@@ -7,7 +7,6 @@ import pytest
 from perptape.events import NS
 from perptape.findings import (
     Contract,
-    Drawn,
     Fee,
     Grid,
     Interval,
@@ -16,11 +15,11 @@ from perptape.findings import (
     Pair,
     Provenance,
     Report,
-    Series,
     Source,
     Spread,
 )
 from perptape.report import Asked, build
+from perptape.series import Drawn, Series
 
 from .deep import write
 

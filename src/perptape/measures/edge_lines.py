@@ -12,12 +12,12 @@ import numpy as np
 from perptape import sweep
 from perptape.align import fixed
 from perptape.depth import Updates
-from perptape.findings import Drawn
 from perptape.kernels import NEVER, Floats, Ints
 from perptape.measures.edges import Swept
 from perptape.measures.passes import Accumulator, Part
 from perptape.measures.scenes import Asked, Scene, Table
 from perptape.measures.updates import needed, updates
+from perptape.series import Drawn
 
 
 class Steps(NamedTuple):

@@ -26,12 +26,13 @@ from perptape import kernels, weave
 from perptape.align import Coin, coin, later, quote_of, standing
 from perptape.crew import Job, results
 from perptape.events import NS
-from perptape.findings import Drawn, Grid, Latency, Market, Pair, Series, Spread
+from perptape.findings import Grid, Latency, Market, Pair, Spread
 from perptape.kernels import BINS_PER_BPS, BPS, FINE, NEVER, Floats
 from perptape.measures import parts
 from perptape.measures.counts import quantiles
 from perptape.measures.pairs import Counted, PairSums, Part, Window, merge, partial
 from perptape.measures.parts import Progress
+from perptape.series import Drawn, Series
 
 QUANTILES = {"median": Fraction(1, 2), "p5": Fraction(5, 100), "p95": Fraction(95, 100)}
 LATENCY_QUANTILES = (Fraction(1, 2), Fraction(99, 100))
