@@ -17,6 +17,7 @@ from notebook_way import notebook, trust
 from took import GO, Stopwatch, Took
 
 from perptape.clock import Clock
+from perptape.record import keep_memory_flat
 from perptape.route import Route, tls_context
 from perptape.session import Wanted
 from perptape.status import Tally, Track
@@ -64,6 +65,7 @@ def perptape(
     url: str, count: int, folder: Path, ca: Path | None, of: tuple[str, str] = BOOK_TICKER
 ) -> Took:
     """Record with this project's wire and tape; ``of`` is a venue and its stream of quotes."""
+    keep_memory_flat()  # as the recorder does at its start
     return uvloop.run(_perptape(url, count, folder / "tape", ca, of))
 
 

@@ -111,12 +111,12 @@ def run(plan: Plan, path: Path, *, sync_ms: int = 1000, status: Tell | None = No
     Once a signal came the process is to end, and ignores more of them: a second Ctrl-C must not
     cut short what is left to say.
     """
-    _keep_memory_flat()
+    keep_memory_flat()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_signalled(plan, path, sync_ms, status))
 
 
-def _keep_memory_flat() -> None:
+def keep_memory_flat() -> None:
     """Have glibc give back what is large; other C libraries are left as they are.
 
     Else the first large block that is freed, be it a list of instruments or what a bomb inflated

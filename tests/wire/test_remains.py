@@ -153,13 +153,13 @@ def test_large_memory_is_given_back_though_something_lies_above_it():
     """Twice what a bomb takes: the second time glibc would keep it. In a process of its own."""
     code = f"""
 from pathlib import Path
-from perptape.record import _keep_memory_flat
+from perptape.record import keep_memory_flat
 
 def own_kb():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
-_keep_memory_flat()
+keep_memory_flat()
 bomb = b"x" * {INFLATED_BYTES}
 del bomb
 before = own_kb()
