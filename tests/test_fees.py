@@ -8,9 +8,19 @@ import pytest
 from perptape.fees import base_fees, fee_of, read_fees
 from perptape.venues import VENUES
 
+IMPORTED = {"aster", "dydx", "kraken", "kucoin", "lighter"}
+"""Not recorded; others' quotes of them can be imported."""
+
 
 def test_every_venue_has_a_fee_and_every_fee_a_venue():
-    assert set(base_fees()) == set(VENUES)
+    assert set(base_fees()) == set(VENUES) | IMPORTED
+
+
+@pytest.mark.parametrize("venue", sorted(IMPORTED))
+def test_a_fee_of_others_is_dated_and_sourced(venue):
+    fee = fee_of(venue)
+    assert date(2026, 1, 1) <= date.fromisoformat(fee.date) and len(fee.source) > 20
+    assert 0 <= fee.maker <= fee.taker < 0.002
 
 
 @pytest.mark.parametrize("venue", sorted(VENUES))

@@ -62,7 +62,7 @@ def check_fees(tiers: Tiers, venues: Sequence[str]) -> None:
     """
     known = sorted({*VENUES, *venues})
     for name in (name for fees in tiers.values() for name in fees):
-        if name not in known:
+        if name not in known and name not in base_fees():
             close = nearest(name, known)
             hint = f"did you mean {close}?" if close else f"known are {listed(known)}."
             raise BadUsage(f"--fees: {name!r} is no venue: {hint}")

@@ -182,7 +182,7 @@ def test_own_fees_take_the_place_of_the_base_tier(tape, tmp_path):
         ("[[fee]]\nvenue = 3", "is no table of fees"),
         ("binanc = 0.0002", "'binanc' is no venue: did you mean binance?"),
         ("zzz = 0.1", "'zzz' is no venue: known are binance, binance_coinm, binance_spot, bitget"),
-        ("kraken = 0.0005", "'kraken' is no venue"),
+        ("krakken = 0.0005", "'krakken' is no venue"),
     ],
 )
 def test_fees_that_cannot_be_meant_are_refused(tape, tmp_path, text, said):
