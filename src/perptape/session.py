@@ -125,7 +125,7 @@ class Session:
         if not mark:
             return False
         # What the first and the last in order begin with, all between them begin with too.
-        head, found, _ = min(payloads).partition(mark)
+        head, found, _ = min(payloads, default=b"").partition(mark)
         if found and max(payloads).startswith(head + mark):
             return True
         return b"".join(payloads).count(mark) == len(payloads)

@@ -267,6 +267,13 @@ def test_one_control_frame_in_a_long_read_is_found_wherever_it_is(wires, mark, p
     assert read == [b'{"pong":1}'] * (place is not None)
 
 
+def test_a_read_of_which_nothing_could_be_inflated_says_nothing(wires):
+    session = Session(wires.ACME, wires.wanted("A"), now=0)
+    session.receive([wires.data("A")], 1)
+    session.receive([], 2)
+    assert states(session) == [State.HEARD]
+
+
 def test_an_import_only_venue_is_refused(wires):
     with pytest.raises(BadUsage, match="acme"):
         Session(msgspec.structs.replace(wires.ACME, heartbeat=None), wires.wanted("A"), now=0)
