@@ -4,15 +4,14 @@ Which updates may be applied is said by :mod:`perptape.course`. A side is a ladd
 step of the last decimal that its prices have, so a change costs the same wherever it is.
 """
 
-from collections.abc import Callable
 from itertools import chain
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from perptape.events import Book, Level
+from perptape.loops import compiled
 
 SLOTS = 1 << 16
 """Of each side. A price farther than half of that from where the book was centred is not kept."""
@@ -28,7 +27,6 @@ BID, ASK = 0, 1
 NOWHERE = -1
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Loop = TypeVar("Loop", bound=Callable[..., object])
 
 
 class Shelf(NamedTuple):
@@ -138,10 +136,6 @@ class Books:
         prices, sizes = np.empty(SLOTS), np.empty(SLOTS)
         count = best_levels(self.shelf, side, prices, sizes)
         return list(zip(prices[:count].tolist(), sizes[:count].tolist(), strict=True))
-
-
-def compiled(loop: Loop) -> Loop:
-    return cast("Loop", numba.njit(cache=True, nogil=True, error_model="numpy")(loop))
 
 
 @compiled

@@ -5,14 +5,13 @@ likewise of the bids; neither is defined where the book does not hold so much. H
 mean: the money that changes hands.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from perptape.book import NOWHERE, Floats, Ints, Shelf, apply_updates, price_of, worse
+from perptape.loops import inlined
 
 DEEPEST = 4096
 """Levels of a side that are looked at; what lies behind them counts as not there."""
@@ -21,19 +20,6 @@ KNOWN, SLOT, IS_TOP, STATE = range(4)
 BPS = 1e4
 ALMOST = 1e-9
 """A size that misses a whole lot by no more than this part of one is that lot."""
-
-
-Loop = TypeVar("Loop", bound=Callable[..., object])
-
-
-def inlined(loop: Loop) -> Loop:
-    """Compile as part of its callers only, without counting references.
-
-    Counted, an array handed to a function costs more than most of these do. So they may make no
-    arrays; those that they are given live in the caller.
-    """
-    how: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-    return cast("Loop", numba.njit(nogil=True, error_model="numpy", **how)(loop))
 
 
 class Updates(NamedTuple):

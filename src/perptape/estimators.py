@@ -3,22 +3,13 @@
 Times are int64 ns; every number is known (no NaN).
 """
 
-from collections.abc import Callable
-from typing import TypeVar, cast
-
 import numpy as np
-from numba import njit
 
 from perptape.kernels import Floats, Int, Ints
-
-Loop = TypeVar("Loop", bound=Callable[..., object])
-
-
-def _compiled(loop: Loop) -> Loop:
-    return cast("Loop", njit(cache=True, nogil=True, error_model="numpy")(loop))
+from perptape.loops import compiled
 
 
-@_compiled
+@compiled
 def weigh(ts: Ints, x: Floats, stretch: Ints, horizon_ns: float) -> tuple[Floats, Floats, Floats]:
     """Mean, variance and z-score of irregular samples, weighted exponentially by time, each [n].
 
@@ -38,7 +29,7 @@ def weigh(ts: Ints, x: Floats, stretch: Ints, horizon_ns: float) -> tuple[Floats
     return mean, variance, z
 
 
-@_compiled
+@compiled
 def add_covariations(  # noqa: PLR0913, PLR0917 - two paths, and where to
     ts_x: Ints, x: Floats, block: Ints, ts_y: Ints, y: Floats, lags_ns: Ints, found: Floats
 ) -> None:
@@ -61,7 +52,7 @@ def add_covariations(  # noqa: PLR0913, PLR0917 - two paths, and where to
                 found[block[i], k] += (x[i] - x[i - 1]) * (y[after] - y[before])
 
 
-@_compiled
+@compiled
 def extend_hull(t: Floats, y: Floats, hull: Floats, size: Int) -> Int:
     """Take points of ascending ``t`` into a lower convex hull [k, 2] of ``size``; give its size."""
     n = size

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from perptape import checks
 from perptape.book import Shelf, change_book
-from perptape.matching import Floats, Ints, compiled
+from perptape.loops import compiled
+from perptape.matching import Floats, Ints
 from perptape.templates import Read
 
 Flags = NDArray[np.bool_]

@@ -8,17 +8,16 @@ Unknown numbers are NaN, times int64 ns. Sums are integers in three limbs of 30 
 of additions cannot be seen in a result.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from perptape.loops import compiled, inlined
 
 Int = int | np.int64
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Loop = TypeVar("Loop", bound=Callable[..., object])
 
 NEVER: int = 2**63 - 1
 STEP_NS = 100_000_000
@@ -87,20 +86,6 @@ class Counts(NamedTuple):
     table: Ints
     spill: Ints
     """[k, 2]: bin, weight"""
-
-
-def compiled(loop: Loop) -> Loop:
-    return cast("Loop", njit(cache=True, nogil=True, error_model="numpy")(loop))
-
-
-def inlined(loop: Loop) -> Loop:
-    """Compile as part of its callers only, without counting references.
-
-    Counted, an array handed to a function costs more than most of these do. So they may make no
-    arrays; those that they are given live in the caller.
-    """
-    how: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
-    return cast("Loop", njit(nogil=True, error_model="numpy", **how)(loop))
 
 
 @inlined

@@ -4,17 +4,16 @@ All that is read is exact: a number whose float64 is not one division of two exa
 and a frame with a byte too many is none.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from perptape.loops import compiled, written_out
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
-Loop = TypeVar("Loop", bound=Callable[..., object])
 
 PRICES = ("bid_price", "bid_qty", "ask_price", "ask_qty")
 WHOLES = ("ts_event", "ts_send", "update_id", "follows")
@@ -54,15 +53,6 @@ class Trie(NamedTuple):
     """[node]: its first child; of an end: the number of its form."""
     sibling: Ints
     """[node]: -1 for the last."""
-
-
-def compiled(loop: Loop) -> Loop:
-    return cast("Loop", njit(cache=True, nogil=True, error_model="numpy")(loop))
-
-
-def written_out(loop: Loop) -> Loop:
-    """Put a loop into those that use it: a call that is handed arrays costs more than its work."""
-    return cast("Loop", njit(inline="always")(loop))
 
 
 @written_out

@@ -6,17 +6,16 @@ shapes are few, numbers are many. It is exact for any bytes: a number has no lea
 most 18 digits, and all that is not so is text.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from perptape.loops import compiled
 
 Int = int | np.int64
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
-Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 ZERO, NINE, POINT = b"09."
 DIGITS = 18
@@ -24,10 +23,6 @@ DIGITS = 18
 NONE = -1
 """The decimals of a word that ends its frame, without a number."""
 FEW = 1 << 12
-
-
-def _compiled(loop: Loop) -> Loop:
-    return cast("Loop", njit(cache=True, nogil=True, error_model="numpy")(loop))
 
 
 class Words(NamedTuple):
@@ -75,7 +70,7 @@ def put_together(words: Words, frames: int, size: int) -> tuple[Bytes, Ints] | N
     return data, np.concatenate([np.zeros(1, np.int64), ends])
 
 
-@_compiled
+@compiled
 def _take_apart(
     data: Bytes, offsets: Ints, table: NDArray[np.int32], room: int
 ) -> tuple[NDArray[np.int32], Ints, Ints, Ints, NDArray[np.int8]]:
@@ -118,12 +113,12 @@ def _take_apart(
     return shape[:words], number[:words], starts[:known], stops[:known], decimals[:known]
 
 
-@_compiled
+@compiled
 def _is_digit(data: Bytes, at: Int, end: Int) -> bool:
     return bool(at < end and ZERO <= data[at] <= NINE)
 
 
-@_compiled
+@compiled
 def _number(data: Bytes, at: Int, end: Int) -> tuple[Int, Int, Int]:
     """Read the number at ``at``; give where it ends, its digits, and how many are decimals."""
     if at == end:
@@ -146,7 +141,7 @@ def _number(data: Bytes, at: Int, end: Int) -> tuple[Int, Int, Int]:
     return at, value, at - point - 1
 
 
-@_compiled
+@compiled
 def _same(data: Bytes, start: Int, stop: Int, other: Int, other_stop: Int) -> bool:
     if stop - start != other_stop - other:
         return False
@@ -156,7 +151,7 @@ def _same(data: Bytes, start: Int, stop: Int, other: Int, other_stop: Int) -> bo
     return True
 
 
-@_compiled
+@compiled
 def _put_together(  # noqa: PLR0913, PLR0917 - arrays in, arrays out
     shape: NDArray[np.int32],
     number: Ints,
@@ -191,7 +186,7 @@ def _put_together(  # noqa: PLR0913, PLR0917 - arrays in, arrays out
     return frame == len(ends) and at == len(data)
 
 
-@_compiled
+@compiled
 def _width(value: Int, scale: Int) -> Int:
     """Count the characters of a number: its digits, a zero before the point, the point."""
     digits = 1

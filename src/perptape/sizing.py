@@ -12,12 +12,12 @@ from perptape.depth import (
     best_price,
     best_size,
     capacity,
-    inlined,
     money,
     reach,
     rounded,
 )
 from perptape.kernels import MANTISSA_SHIFT
+from perptape.loops import inlined
 from perptape.spells import THIN, WEIGHT_SHIFT, Terms, Weights, weigh
 
 IS_KNOWN, SIDES, CURSOR, START, END, EACH = range(6)

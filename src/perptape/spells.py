@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perptape.book import Floats, Ints, compiled
-from perptape.depth import inlined
+from perptape.book import Floats, Ints
 from perptape.kernels import FINE, LIMB, LOW, MOST_BPS, NEVER
+from perptape.loops import compiled, inlined
 
 THIN = -np.inf
 """The edge where the books do not hold so much."""

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perptape.book import Floats, Ints, compiled
-from perptape.depth import BPS, Ladders, Updates, apply, inlined
+from perptape.book import Floats, Ints
+from perptape.depth import BPS, Ladders, Updates, apply
 from perptape.kernels import (
     BINS_PER_BPS,
     FINE,
@@ -31,6 +31,7 @@ from perptape.kernels import (
     Trust,
     recount,
 )
+from perptape.loops import compiled, inlined
 from perptape.sizing import (
     CURSOR,
     END,

@@ -34,12 +34,11 @@ from perptape.kernels import (
     Ints,
     Trust,
     add_product,
-    compiled,
     count,
     first_bin,
     float_key,
-    inlined,
 )
+from perptape.loops import compiled, inlined
 
 MOST_SPAN = 1 << 33
 """ns of a block after its first change, so that a limb times all of it is an int64."""
