@@ -11,13 +11,12 @@ from python_socks import ProxyError
 from perptape.backoff import asked_wait_ns
 from perptape.errors import Unreachable
 from perptape.guard import MESSAGE_BYTES
+from perptape.names import NAME_S
 from perptape.route import Route
 from perptape.venues.venue import Venue
 
 CONNECT_S = 5.0
-"""Name, TCP, TLS and the websocket handshake together."""
-EYEBALLS_S = 0.25
-"""How long one address is tried alone before the next is tried beside it."""
+"""TCP, TLS and the websocket handshake together, once the name is found."""
 CLOSE_S = 1.0
 """How long a peer may take over its half of the closing."""
 YOUNG = 1
@@ -27,8 +26,8 @@ YOUNG = 1
 async def dial(listener: WSListener, venue: Venue, route: Route, ts_wall: int) -> None:
     """Connect to the venue; the listener is told. Raises Unreachable."""
     try:
-        async with asyncio.timeout(CONNECT_S):
-            await _connect(listener, venue, route)
+        async with asyncio.timeout(NAME_S + CONNECT_S) as limit:
+            await _connect(listener, venue, route, limit)
     except WSHandshakeError as error:
         # picows keeps it where its frames, and so all that waits for them, are kept by it.
         raise _turned_away(error.with_traceback(None), ts_wall) from error
@@ -40,7 +39,12 @@ async def dial(listener: WSListener, venue: Venue, route: Route, ts_wall: int) -
         gc.collect(YOUNG)  # asyncio's race of addresses leaves tasks that hold each other
 
 
-async def _connect(listener: WSListener, venue: Venue, route: Route) -> None:
+async def _connect(
+    listener: WSListener, venue: Venue, route: Route, limit: asyncio.Timeout
+) -> None:
+    def found() -> None:
+        limit.reschedule(asyncio.get_running_loop().time() + CONNECT_S)
+
     secure = urlsplit(venue.url).scheme == "wss"
     more: dict[str, Any] = {"ssl_shutdown_timeout": CLOSE_S} if secure else {}
     await ws_connect(
@@ -53,7 +57,7 @@ async def _connect(listener: WSListener, venue: Venue, route: Route) -> None:
         extra_headers=dict(venue.headers),
         max_redirects=0,
         proxy=route.proxy,
-        happy_eyeballs_delay=EYEBALLS_S,
+        socket_factory=lambda url: route.names.connected(url.host, url.port, found),
         **more,
     )
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from random import Random
 
 import msgspec
-import uvloop
 
 from perptape.attend import Attendance
 from perptape.clock import Clock
 from perptape.dial import CLOSE_S
 from perptape.errors import BadUsage
 from perptape.events import MS, NS, Kind, Note
+from perptape.names import Loop
 from perptape.rest import open_client
 from perptape.roster import Request
 from perptape.route import Route, tls_context
@@ -112,7 +112,7 @@ def run(plan: Plan, path: Path, *, sync_ms: int = 1000, status: Tell | None = No
     cut short what is left to say.
     """
     keep_memory_flat()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=Loop) as runner:
         return runner.run(_until_signalled(plan, path, sync_ms, status))
 
 

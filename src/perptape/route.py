@@ -8,6 +8,7 @@ import certifi
 import msgspec
 
 from perptape.errors import BadUsage
+from perptape.names import Names
 from perptape.venues.venue import Venue
 
 
@@ -17,6 +18,7 @@ class Route(msgspec.Struct, frozen=True):
     tls: ssl.SSLContext
     proxy: str | None = None
     """``http://``, ``https://``, ``socks4://`` or ``socks5://``; REST takes the first two."""
+    names: Names = msgspec.field(default_factory=Names)
 
 
 def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:

@@ -223,33 +223,49 @@ def helping(under, code, *words):
             process.kill()
 
 
-def test_a_slow_name_server_and_another_address(torture, tmp_path, figures):
-    """One venue's name takes seconds, and then means another place; the other is not touched."""
-    if not torture.LONG:
-        pytest.skip("the long form: TORTURE=1")
+@contextlib.contextmanager
+def names_of_ours(torture, place):
+    """Give how to run under a name server of ours, and the file of what that one tells."""
     torture.needed("unshare", "nsenter", "ip")
-    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:10\n")
-    told = tmp_path / "told"
+    (place / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:10\n")
+    told = place / "told"
     told.write_text("127.0.0.2 0")
-    mount = f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && ip link set lo up"
+    mount = f"mount --bind {place}/resolv.conf /etc/resolv.conf && ip link set lo up"
     words = ["unshare", "-rnm", "sh", "-c", f"{mount} && echo ready && exec sleep 600"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
         if holder.stdout.readline() != "ready\n":
             pytest.skip("a namespace with names of its own cannot be made here")
         under = ["nsenter", "-t", str(holder.pid), "-U", "-n", "-m", "--preserve-credentials"]
         try:
-            recorder, sims, took = by_name(torture, under, tmp_path, told)
+            with helping(under, NAMES, told):
+                yield under, told
         finally:
             holder.kill()
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        ("a name that takes 3 s and means another address", "127.0.0.1 1.5", False),
+        ("a name server that is gone: the last good address", "127.0.0.2 60", True),
+    ],
+    ids=["moved", "gone"],
+)
+def test_names(torture, tmp_path, figures, later):
+    """A connection by name ends while names fail; it comes back, and the other is not touched."""
+    if not torture.LONG:
+        pytest.skip("the long form: TORTURE=1")
+    with names_of_ours(torture, tmp_path) as (under, told):
+        recorder, sims, took = by_name(torture, under, tmp_path, told, later[1:])
     torture.no_traceback(recorder.said)
     frames = torture.check(recorder.tape, sims, told=recorder.told)
     assert torture.untrusted_s(recorder.tape, "htx:BTC-USDT-PERP") == {}
     found = torture.untrusted_s(recorder.tape, "bybit:BTC-USDT-PERP")
     assert set(found) <= {"disconnect", "unreachable"}
     figures(
-        "a name that takes 3 s and means another address",
-        injected=2,
-        survived=2,
+        later[0],
+        injected=1,
+        survived=1,
         lost=0,
         untrusted=f"{sum(found.values()):.1f} of {took:.1f} s; the other venue 0 s",
         recovery=f"{took:.1f} s",
@@ -258,10 +274,13 @@ def test_a_slow_name_server_and_another_address(torture, tmp_path, figures):
     )
 
 
-def by_name(torture, under, place, told):
-    """Record from a relay; end it while the name means another place; give how long it took."""
+def by_name(torture, under, place, told, later):
+    """Record from a relay; end it while names are found as ``later`` tells; give how long it took.
+
+    ``later`` says, too, whether the relay begins again at once where it was.
+    """
+    then, stays = later
     with contextlib.ExitStack() as all_end:
-        all_end.enter_context(helping(under, NAMES, told))
         sims = torture.Simulators(place / "s", ("bybit", "htx"), torture.market(100), under=under)
         all_end.enter_context(sims)
         port = port_of(sims, "bybit")
@@ -270,11 +289,15 @@ def by_name(torture, under, place, told):
             recorder = torture.Recorder(place / "r", [*BOTH, *urls], under=under)
             all_end.enter_context(recorder)
             recorder.live(4)
-            told.write_text("127.0.0.1 1.5")  # each of two questions
+            told.write_text(then)
         gone = time.time_ns()
+        if stays:
+            all_end.enter_context(helping(under, RELAY, port))
         torture.until(lambda: heard_since(recorder.tape, "bybit", gone + NS), "data again")
         took = (time.time_ns() - gone) / NS
+        told_to_end = time.monotonic()
         recorder.stop()
+        assert time.monotonic() - told_to_end < 5, "it waited for names"
     return recorder, sims, took
 
 
